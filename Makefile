@@ -1,0 +1,45 @@
+# The door to the project; everything here also works by hand (README, "By hand").
+PYTHON ?= python3
+VENV ?= .venv
+BIN = $(VENV)/bin
+DISTRIBUTIONS = . plugins/attribution/captum plugins/viz/html plugins/viz/terminal plugins/models/tiny
+EDITABLE = $(foreach d,$(DISTRIBUTIONS),-e $(d))
+export HF_HUB_OFFLINE = 1
+export TOKENIZERS_PARALLELISM = false
+
+.PHONY: demo test lint prove wheels bench clean browser
+
+demo: $(VENV)/installed
+	@$(BIN)/ecco demo
+
+$(VENV)/installed: constraints.txt requirements-dev.txt pyproject.toml $(wildcard plugins/*/*/pyproject.toml)
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/pip install --quiet --constraint constraints.txt torch
+	$(BIN)/pip install --quiet --constraint constraints.txt --requirement requirements-dev.txt $(EDITABLE)
+	touch $@
+
+test: $(VENV)/installed browser lint
+	$(BIN)/python -m pytest
+
+lint: $(VENV)/installed
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+browser:
+	@command -v chromium >/dev/null || { \
+	  test "$$(id -u)" = 0 || { echo "The browser tests need chromium: sudo apt-get install chromium"; exit 1; }; \
+	  apt-get update -qq && apt-get install -y -qq --no-install-recommends chromium fonts-noto-core; }
+
+prove: $(VENV)/installed
+	$(BIN)/python -m pytest -m slow
+
+wheels: $(VENV)/installed
+	rm -rf dist
+	for d in $(DISTRIBUTIONS); do $(BIN)/python -m build --no-isolation --outdir dist $$d || exit 1; done
+
+bench: $(VENV)/installed
+	$(BIN)/python benchmarks/attribution.py
+
+clean:
+	rm -rf $(VENV) dist

@@ -1,0 +1,19 @@
+from ecco_core import LabelledArray, TokenGrid
+
+
+def resid_norm(resid_post):
+    return resid_post.norm(dim=-1)
+
+
+def norms(ctx, *, order: float = 2.0) -> TokenGrid:
+    """Norm of a site's activation at every layer and token.
+
+    Options:
+        order: which norm: 1 sums the sizes of the units, 2 is the length of the vector.
+    """
+    capture = ctx.capture(ctx.site, layers=ctx.layers)
+    values = capture.stacked(ctx.site).float().norm(p=order, dim=-1)  # (layer, token)
+    tokens = [f"{p} {text}" for p, text in enumerate(ctx.run.tokens.labels)]
+    labels = {"layer": capture.layers(ctx.site), "position": tokens}
+    grid = LabelledArray(values.cpu().numpy(), ("layer", "position"), labels)
+    return TokenGrid(title=f"Norms of {ctx.site}", quantity=f"L{order:g} norm", values=grid)

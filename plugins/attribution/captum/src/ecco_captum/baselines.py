@@ -1,0 +1,62 @@
+"""What stands for "no information" in a token's place, as an embedding."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+
+from ecco_core import ScoreModule, TargetError, did_you_mean
+
+_SPECIAL = ("mask", "unk", "eos", "bos", "pad")
+_SMALL = 0.1  # of the vocabulary's median norm: below, an RMS norm blows the path's first steps up
+
+
+def baseline(name: str, scores: ScoreModule, tokenizer: Any) -> tuple[torch.Tensor, str]:
+    """Return a baseline ``(1, token, unit)`` and what it is, in words.
+
+    Args:
+        name: ``auto`` (the tokenizer's mask, unknown, end, begin or padding token, the first that has a proper
+            embedding; else the token whose embedding is nearest to the mean), ``mean`` (of all embeddings),
+            ``zero``, or a token's text.
+
+    Raises:
+        TargetError: the text is not one token.
+    """
+    (inputs,) = scores.inputs()
+    if name == "zero":
+        return torch.zeros_like(inputs), "zero embedding"
+    if name == "mean":
+        return _vocabulary(scores).mean(0).expand_as(inputs).contiguous(), "mean of all embeddings"
+    token = _auto(scores, tokenizer) if name == "auto" else _token(name, tokenizer)
+    text = tokenizer.convert_ids_to_tokens(token)
+    return scores.embed(torch.full_like(scores.ids, token))[None], f"token {text!r} in every place"
+
+
+def _vocabulary(scores: ScoreModule) -> torch.Tensor:
+    """Embeddings of all tokens ``(vocabulary, unit)``."""
+    size = int(scores.embedding.weight.shape[0])
+    return scores.embed(torch.arange(size))
+
+
+def _auto(scores: ScoreModule, tokenizer: Any) -> int:
+    vocabulary = _vocabulary(scores)
+    norms = vocabulary.norm(dim=-1)
+    for kind in _SPECIAL:
+        token = getattr(tokenizer, f"{kind}_token_id", None)
+        if isinstance(token, int) and token < len(norms) and norms[token] > _SMALL * norms.median():
+            return token
+    return int((vocabulary - vocabulary.mean(0)).norm(dim=-1).argmin())
+
+
+def _token(text: str, tokenizer: Any) -> int:
+    known = tokenizer.get_vocab().get(text)
+    if known is not None and known in tokenizer.all_special_ids:
+        return int(known)
+    ids = tokenizer(text, add_special_tokens=False)["input_ids"]
+    if len(ids) != 1:
+        near = did_you_mean(text, ("auto", "mean", "zero"))
+        raise TargetError(
+            f"baseline is auto, mean, zero or one token; {text!r} is {len(ids)} tokens of this vocabulary.{near}"
+        )
+    return int(ids[0])

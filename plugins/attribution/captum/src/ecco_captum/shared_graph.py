@@ -1,0 +1,56 @@
+"""Let a Captum method explain many targets from shared forwards, by replacing its ``gradient_func``.
+
+Captum calls ``gradient_func(forward, inputs, target)`` with one input per target. Here every target's input is the
+same run, so the copies are recognised, the run is passed once, and core's many-target gradients answer for all.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+
+from ecco_core import EccoError, ScoreModule
+
+
+class SharedGraph:
+    """A replacement for the ``gradient_func`` of Captum's gradient methods, and what it saw.
+
+    Args:
+        scores: the targets. Give the method `expanded` inputs and ``target=None``.
+
+    Attributes:
+        values: scores ``(target,)`` of the last inputs it was called with, None before.
+    """
+
+    def __init__(self, scores: ScoreModule) -> None:
+        self.scores = scores
+        self.values: torch.Tensor | None = None
+
+    def expanded(self, tensor: torch.Tensor) -> torch.Tensor:
+        """Return ``(1, token, unit)`` as one copy per target ``(target, token, unit)``, sharing memory."""
+        return tensor.expand(len(self.scores.targets), -1, -1).requires_grad_()
+
+    def __call__(
+        self,
+        forward_fn: Any,
+        inputs: tuple[torch.Tensor, ...],
+        target_ind: Any = None,
+        additional_forward_args: Any = None,
+        **_: Any,
+    ) -> tuple[torch.Tensor, ...]:
+        """Return the gradients of all targets.
+
+        Args:
+            inputs: one tensor ``(step · target, token, unit)``, the targets' copies side by side within a step.
+
+        Raises:
+            EccoError: the copies differ, so that they cannot share a forward.
+        """
+        n = len(self.scores.targets)
+        steps = inputs[0].reshape(-1, n, *inputs[0].shape[1:])
+        if not torch.equal(steps, steps[:, :1].expand_as(steps)):
+            raise EccoError("This Captum method changes each target's input in its own way; no graph can be shared.")
+        values, gradients = self.scores.values_and_gradients(steps[:, 0])
+        self.values = values[-1]
+        return tuple(g.transpose(0, 1).reshape(-1, *g.shape[2:]) for g in gradients)

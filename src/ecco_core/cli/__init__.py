@@ -1,0 +1,1 @@
+"""The ``ecco`` program; one module per command group, each light to import."""

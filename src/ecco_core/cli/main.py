@@ -1,0 +1,102 @@
+"""The ``ecco`` program: its commands, and one place where errors become one line and an exit code."""
+
+from __future__ import annotations
+
+import importlib
+import os
+import sys
+from typing import Any
+
+import click
+
+from ecco_core import __version__
+from ecco_core.errors import EccoError
+
+COMMANDS = {
+    "demo": "ecco_core.cli.demo:demo",
+    "run": "ecco_core.cli.run:run",
+    "plugins": "ecco_core.cli.plugins:plugins_group",
+    "models": "ecco_core.cli.models:models_group",
+}
+
+
+class Program(click.Group):
+    """Ecco's own commands, and those that plugins register."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """Our commands first, then plugins' by name."""
+        return [*COMMANDS, *sorted(offer.spec.name for offer in _offers() if offer.spec.name not in COMMANDS)]
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        """Import the command that is asked for, and no other."""
+        if cmd_name in COMMANDS:
+            module, attribute = COMMANDS[cmd_name].split(":")
+            command: click.Command = getattr(importlib.import_module(module), attribute)
+            return command
+        return next((offer.load() for offer in _offers() if offer.spec.name == cmd_name), None)
+
+    def resolve_command(self, ctx: click.Context, args: list[str]) -> Any:
+        """As click, with the nearest command in the message."""
+        try:
+            return super().resolve_command(ctx, args)
+        except click.UsageError as error:
+            from ecco_core.errors import did_you_mean
+
+            if not args or "Did you mean" in error.format_message():
+                raise
+            near = did_you_mean(args[0], self.list_commands(ctx))
+            raise click.UsageError(error.format_message() + near, ctx) from error
+
+
+def _offers() -> list[Any]:
+    from ecco_core.plugin.manager import plugins
+
+    return list(plugins().offers("ecco_commands"))
+
+
+@click.group(cls=Program, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(__version__, prog_name="ecco")
+def program() -> None:
+    """See why a language model said what it said."""
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Run the program; bad input ends in one line on standard error and exit code 2."""
+    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+    for stream in (sys.stdout, sys.stderr):
+        if hasattr(stream, "reconfigure"):
+            stream.reconfigure(errors="backslashreplace")
+    try:
+        program.main(args=arguments, prog_name="ecco", standalone_mode=False)
+    except click.exceptions.Abort:
+        click.echo("Interrupted.", err=True)
+        sys.exit(130)
+    except click.exceptions.Exit as error:
+        sys.exit(error.exit_code)
+    except click.exceptions.NoArgsIsHelpError as error:
+        error.show()
+        sys.exit(error.exit_code)
+    except click.ClickException as error:
+        context = getattr(error, "ctx", None)
+        hint = f" ('{context.command_path} --help' says more.)" if context else ""
+        click.echo(f"Error: {_one_line(error.format_message())}{hint}", err=True)
+        sys.exit(error.exit_code)
+    except EccoError as error:
+        if os.environ.get("ECCO_TRACEBACK"):
+            raise
+        click.echo(f"Error: {_one_line(str(error))}", err=True)
+        sys.exit(2)
+
+
+def _one_line(message: str) -> str:
+    from ecco_core.data.tokens import visible
+
+    return visible(" ".join(message.split("\n")))
+
+
+def quiet_transformers() -> None:
+    """Silence the notices and progress bars of transformers, which are not part of our output."""
+    from transformers.utils import logging
+
+    logging.set_verbosity_error()
+    logging.disable_progress_bar()

@@ -1,0 +1,178 @@
+"""``ecco run METHOD``: generate, analyze, print, save; the options come from the method's own function."""
+
+from __future__ import annotations
+
+import sys
+import types
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, Literal, Union, get_args, get_origin
+
+import click
+
+from ecco_core.errors import OptionError
+from ecco_core.options import Option, type_name
+
+
+class Methods(click.Group):
+    """One command per installed analysis."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """Names of the analyses that work on one run."""
+        from ecco_core.plugin.manager import plugins
+
+        return sorted({o.spec.name for o in plugins().offers("ecco_analyses") if o.spec.inputs == "run"})
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command:
+        """Build the command from the spec and the signature of its target."""
+        return command_for(cmd_name)
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """List names and summaries from the specs alone, without loading any target."""
+        from ecco_core.plugin.manager import plugins
+
+        offers = [o for o in plugins().offers("ecco_analyses") if o.spec.inputs == "run"]
+        with formatter.section("Methods"):
+            formatter.write_dl([(o.spec.name, o.spec.summary) for o in sorted(offers, key=lambda o: o.spec.name)])
+
+
+@click.group(cls=Methods, subcommand_metavar="METHOD [OPTIONS]")
+def run() -> None:
+    """Run an analysis on a text: continue it with a model, explain, print and save."""
+
+
+class Listed(click.ParamType[Any]):
+    """Comma-separated values, as ``3,4,-1``."""
+
+    name = "list"
+
+    def __init__(self, item: type) -> None:
+        self.item = item
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """Split and convert."""
+        if not isinstance(value, str):
+            return value
+        try:
+            return [self.item(part.strip()) for part in value.split(",")]
+        except ValueError:
+            self.fail(f"{value!r} is no comma-separated list of {self.item.__name__}.", param, ctx)
+
+
+def command_for(name: str) -> click.Command:
+    """Return the command of one analysis.
+
+    Raises:
+        AnalysisNotFoundError: there is none of that name.
+    """
+    from ecco_core.options import options_of
+    from ecco_core.plugin.manager import plugins
+    from ecco_core.running import common_options
+
+    offer = plugins().analysis(name)
+    options = {**common_options(offer.spec), **options_of(offer.load())}
+    own = [_parameter(option) for option in options.values() if _click_type(option.annotation)]
+    about = f"{offer.spec.summary}.\n\n{offer.spec.reference}".strip()
+    return click.Command(
+        name,
+        params=[*_text_parameters(), *own],
+        callback=_callback(name, list(options)),
+        help=about,
+        context_settings={"help_option_names": ["-h", "--help"]},
+    )
+
+
+def _text_parameters() -> list[click.Parameter]:
+    return [
+        click.Option(["-m", "--model"], required=True, help="Name on the hub, local folder, or source:name."),
+        click.Option(["-t", "--text"], required=True, help="The prompt; '-' reads it from standard input."),
+        click.Option(
+            ["-n", "--max-new-tokens"],
+            type=click.IntRange(min=0),
+            default=10,
+            show_default=True,
+            help="How many tokens to generate and explain; 0 takes the text as it stands.",
+        ),
+        click.Option(
+            ["--save"],
+            type=click.Path(path_type=Path),
+            multiple=True,
+            help="Also write it there; the suffix says as what (.html, .ecco, .txt). May be repeated.",
+        ),
+    ]
+
+
+def _parameter(option: Option) -> click.Parameter:
+    flag = "--" + option.name.replace("_", "-")
+    kind = _click_type(option.annotation)
+    shown = option.default is not None and not option.required
+    text = option.help.replace("\b", "")
+    if kind is bool:
+        return click.Option([f"{flag}/--no-{flag[2:]}", option.name], default=None, help=text)
+    default = f" [default: {option.default}]" if shown else ""
+    return click.Option(
+        [flag, option.name],
+        type=kind,
+        required=option.required,
+        help=f"{text}{default}".strip(),
+        metavar=_metavar(kind, option.annotation),
+    )
+
+
+def _metavar(kind: Any, annotation: Any) -> str | None:
+    if isinstance(kind, click.Choice):
+        return None
+    return (
+        f"{kind.item.__name__.upper()},…"
+        if isinstance(kind, Listed)
+        else type_name(annotation).replace(" or None", "").replace("int or str", "token").upper()
+    )
+
+
+def _click_type(annotation: Any) -> Any:
+    """The click type of an option's annotation; None for what a command line cannot give (a Result)."""
+    if get_origin(annotation) in (Union, types.UnionType):
+        kinds = [a for a in get_args(annotation) if a is not type(None)]
+        sequence = next((k for k in kinds if get_args(k) and get_origin(k) is not Literal), None)
+        if sequence is not None:
+            return _click_type(sequence)
+        return click.STRING if str in kinds and len(kinds) > 1 else _click_type(kinds[0])
+    if get_origin(annotation) is Literal:
+        return click.Choice([str(a) for a in get_args(annotation)])
+    if get_args(annotation):
+        items = [a for a in get_args(annotation) if a is not Ellipsis]
+        return Listed(items[0] if items[0] in (int, float, str) else str)
+    if annotation is Path:
+        return click.Path(path_type=Path)
+    return annotation if annotation in (bool, int, float, str) else None
+
+
+def _callback(name: str, options: list[str]) -> Callable[..., None]:
+    def callback(model: str, text: str, max_new_tokens: int, save: tuple[Path, ...], **given: Any) -> None:
+        from ecco_core import rendering
+        from ecco_core.cli.main import quiet_transformers
+        from ecco_core.session.language_model import from_pretrained
+
+        _check_suffixes(save)
+        if text == "-":
+            text = sys.stdin.read().rstrip("\n")
+        chosen = {k: v for k, v in given.items() if v is not None and k in options}
+        quiet_transformers()
+        run_ = from_pretrained(model).generate(text, max_new_tokens=max_new_tokens)
+        result = run_.analyze(name, **chosen)
+        click.echo(rendering.terminal_or_plain(result), color=True)
+        for path in save:
+            click.echo(f"Wrote {result.save(path)}", err=True)
+
+    return callback
+
+
+def _check_suffixes(paths: tuple[Path, ...]) -> None:
+    """Refuse an unwritable place before the work, not after it."""
+    from ecco_core.rendering import suffixes, unknown_suffix
+
+    for path in paths:
+        if path.suffix.lower() not in suffixes():
+            raise unknown_suffix(path)
+        if not path.parent.is_dir():
+            raise OptionError(f"Cannot write {str(path)!r}: the folder {str(path.parent)!r} does not exist.")

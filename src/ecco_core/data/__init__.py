@@ -1,0 +1,1 @@
+"""Values that flow through the framework: arrays and labels, never a model or a tokenizer."""

@@ -1,0 +1,147 @@
+"""LabelledArray: a numpy array whose axes have names and whose places have labels."""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+import attrs
+import numpy as np
+
+from ecco_core.data.fields import as_labels, as_tuple
+from ecco_core.errors import MissingDependencyError, OptionError, did_you_mean, listed
+
+
+def _read_only(values: Any) -> np.ndarray:
+    array = np.asarray(values)
+    if array.dtype.kind == "U":  # fixed-width strings lose trailing NULs
+        array = array.astype(object)
+    view = array.view()
+    view.flags.writeable = False
+    return view
+
+
+def optional_library(name: str, why: str) -> Any:
+    """Import `name`, or say what it is for and how to install it.
+
+    Raises:
+        MissingDependencyError: the library is not installed.
+    """
+    try:
+        return importlib.import_module(name)
+    except ImportError as error:
+        raise MissingDependencyError(f"{why} needs {name}: pip install {name}") from error
+
+
+@attrs.frozen(eq=False, repr=False)
+class LabelledArray:
+    """Values with named dimensions and, for some of them, one label per place.
+
+    Attributes:
+        values: array of any dtype; numbers, or ``object`` holding strings. Read-only.
+        dims: one name per axis, in order.
+        coords: dimension name -> labels along it; a dimension without labels counts from 0.
+    """
+
+    values: np.ndarray = attrs.field(converter=_read_only)
+    dims: tuple[str, ...] = attrs.field(converter=as_tuple)
+    coords: Mapping[str, tuple[Any, ...]] = attrs.field(factory=dict, converter=as_labels)
+
+    def __attrs_post_init__(self) -> None:
+        if len(self.dims) != self.values.ndim:
+            raise ValueError(f"{self.values.ndim} axes need as many dims, found {self.dims}")
+        if len(set(self.dims)) != len(self.dims):
+            raise ValueError(f"dims must differ from each other, found {self.dims}")
+        for name, labels in self.coords.items():
+            if name not in self.dims:
+                raise ValueError(f"coords name the dimension {name!r}, dims are {self.dims}")
+            if len(labels) != self.size(name):
+                raise ValueError(f"{name!r} has {self.size(name)} places and {len(labels)} labels")
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Length of each axis."""
+        return tuple(self.values.shape)
+
+    def size(self, dim: str) -> int:
+        """Length of the axis called `dim`."""
+        return int(self.values.shape[self.dims.index(dim)])
+
+    def labels(self, dim: str) -> tuple[Any, ...]:
+        """Labels along `dim`: its coordinates, or 0, 1, 2 …"""
+        return self.coords.get(dim) or tuple(range(self.size(dim)))
+
+    def sel(self, **labels: Any) -> LabelledArray:
+        """Select by label: a single label drops the axis, a sequence of labels keeps it.
+
+        Raises:
+            OptionError: no such dimension, or no such label along it.
+        """
+        return self.isel(**{dim: self._places(dim, wanted) for dim, wanted in labels.items()})
+
+    def _places(self, dim: str, wanted: Any) -> int | list[int]:
+        self._check_dim(dim)
+        known = self.labels(dim)
+
+        def place(label: Any) -> int:
+            if label not in known:
+                raise OptionError(
+                    f"no {dim} {label!r} here; there are {listed([str(k) for k in known])}."
+                    + did_you_mean(str(label), [str(k) for k in known])
+                )
+            return known.index(label)
+
+        if isinstance(wanted, (list, tuple, range)) and wanted not in known:
+            return [place(label) for label in wanted]
+        return place(wanted)
+
+    def _check_dim(self, dim: str) -> None:
+        if dim not in self.dims:
+            raise OptionError(f"no dimension {dim!r} here; there are {listed(self.dims)}.")
+
+    def isel(self, **places: int | Sequence[int]) -> LabelledArray:
+        """Select by place: an integer drops the axis, a sequence keeps it.
+
+        Raises:
+            OptionError: no such dimension, or a place outside of it.
+        """
+        result = self
+        for dim, index in places.items():
+            result._check_dim(dim)
+            axis, size = result.dims.index(dim), result.size(dim)
+            for i in [index] if isinstance(index, int) else index:
+                if not -size <= i < size:
+                    raise OptionError(f"{dim} {i} is outside of the {size} there are.")
+            values = result.values.take(index, axis=axis)
+            coords = dict(result.coords)
+            labels = coords.pop(dim, None)
+            dims = list(result.dims)
+            if isinstance(index, int):
+                dims.pop(axis)
+            else:
+                coords[dim] = tuple((labels or range(size))[i] for i in index)
+            result = LabelledArray(values, dims, coords)
+        return result
+
+    def records(self) -> Iterator[dict[str, Any]]:
+        """One dict per value: its label along each dimension, and ``value``."""
+        labels = [self.labels(dim) for dim in self.dims]
+        for place in np.ndindex(*self.shape):
+            value = self.values[place]
+            row = {dim: labels[axis][i] for axis, (dim, i) in enumerate(zip(self.dims, place))}
+            yield row | {"value": value.item() if isinstance(value, np.generic) else value}
+
+    def to_dataframe(self) -> Any:
+        """Long-form pandas DataFrame: a column per dimension, and ``value``."""
+        pandas = optional_library("pandas", "a DataFrame")
+        return pandas.DataFrame(list(self.records()), columns=[*self.dims, "value"])
+
+    def to_xarray(self) -> Any:
+        """The same as an ``xarray.DataArray``."""
+        xarray = optional_library("xarray", "an xarray object")
+        return xarray.DataArray(self.values, dims=self.dims, coords={k: list(v) for k, v in self.coords.items()})
+
+    def __repr__(self) -> str:
+        axes = ", ".join(f"{dim}: {size}" for dim, size in zip(self.dims, self.shape))
+        return f"LabelledArray({axes}; {self.values.dtype})"

@@ -1,0 +1,158 @@
+"""Save a result to one file and load it where neither its model nor its plugin is installed.
+
+A file is a safetensors file: its arrays as tensors, all else as JSON under the metadata key ``ecco``. In the
+JSON, ``{"$array": name}`` stands for a tensor, ``{"$kind": name, "fields": {...}}`` for one of our value classes,
+``{"$float": "nan"}`` for a float that JSON has no word for. Nothing in a file is ever executed or imported.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import attrs
+import numpy as np
+
+from ecco_core.data.labelled import LabelledArray
+from ecco_core.data.results import RESULT_KINDS, Provenance, Result, Source, Target
+from ecco_core.data.tokens import Tokens
+from ecco_core.errors import StorageError
+
+FORMAT = 1
+_PARTS: dict[str, Any] = {cls.__name__: cls for cls in (LabelledArray, Tokens, Provenance, Source, Target)}
+
+
+def save(result: Result, path: Path) -> Path:
+    """Write `result` to `path`, whole or not at all, and return the path.
+
+    Raises:
+        StorageError: the place cannot be written, or the result holds something that is not data.
+    """
+    from safetensors.numpy import save as to_bytes
+
+    arrays: dict[str, np.ndarray] = {}
+    tree = {"format": FORMAT, "kinds": result.kinds(), "result": _encode(result, arrays)}
+    metadata = {"ecco": json.dumps(tree, ensure_ascii=True, allow_nan=False)}
+    return write_whole(path, to_bytes(arrays, metadata=metadata))
+
+
+def load(path: str | Path) -> Result:
+    """Read a result back. A kind that only a missing plugin knows comes back as the kind it inherits from.
+
+    Raises:
+        StorageError: no such file, or not a result of ours, or damaged.
+    """
+    from safetensors import SafetensorError, safe_open
+
+    path = Path(path)
+    if not path.is_file():
+        raise StorageError(f"No file {str(path)!r}; ecco.load reads what result.save('name.ecco') wrote.")
+    try:
+        with safe_open(path, framework="numpy") as file:
+            tree = json.loads((file.metadata() or {})["ecco"])
+            if tree["format"] != FORMAT:
+                raise StorageError(
+                    f"{str(path)!r} is of format {tree['format']!r}, this version reads {FORMAT}: "
+                    "pip install -U ecco-core"
+                )
+            return _decode_result(tree, file)
+    except (SafetensorError, KeyError, TypeError, ValueError, AttributeError, OSError, RecursionError) as error:
+        raise StorageError(f"{str(path)!r} is not a result saved by Ecco, or it is damaged ({error}).") from error
+
+
+def write_whole(path: Path, content: bytes) -> Path:
+    """Write a file by renaming a finished one into place, so that no half of it is ever seen.
+
+    Raises:
+        StorageError: the folder is missing or may not be written.
+    """
+    path = Path(path)
+    if path.is_dir():
+        raise StorageError(f"Cannot write {str(path)!r}: it is a folder; name a file in it.")
+    try:
+        handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=path.name[:40])
+        try:
+            with os.fdopen(handle, "wb") as file:
+                file.write(content)
+            mask = os.umask(0)
+            os.umask(mask)
+            Path(temporary).chmod(0o666 & ~mask)
+            Path(temporary).replace(path)
+        except BaseException:
+            Path(temporary).unlink(missing_ok=True)
+            raise
+    except OSError as error:
+        reason = f"the folder {str(path.parent)!r} does not exist" if not path.parent.is_dir() else error.strerror
+        raise StorageError(f"Cannot write {str(path)!r}: {reason}.") from error
+    return path
+
+
+def _encode(value: Any, arrays: dict[str, np.ndarray]) -> Any:
+    if value is None or isinstance(value, (bool, str)):
+        return value
+    if isinstance(value, (int, np.integer)):
+        return int(value)
+    if isinstance(value, (float, np.floating)):
+        return float(value) if math.isfinite(value) else {"$float": repr(float(value))}
+    if isinstance(value, np.ndarray):
+        return _encode_array(value, arrays)
+    if isinstance(value, Mapping):
+        return {str(k): _encode(v, arrays) for k, v in value.items()}
+    if isinstance(value, (tuple, list)):
+        return [_encode(v, arrays) for v in value]
+    if isinstance(value, Path):
+        return str(value)
+    if isinstance(value, (Result, *_PARTS.values())):
+        kind: Any = type(value)
+        fields = {a.name: _encode(getattr(value, a.name), arrays) for a in attrs.fields(kind)}
+        return {"$kind": type(value).__name__, "fields": fields}
+    raise StorageError(f"A result holds arrays and labels only, found a {type(value).__name__}.")
+
+
+def _encode_array(value: np.ndarray, arrays: dict[str, np.ndarray]) -> dict[str, Any]:
+    if value.dtype.kind in "OUS":
+        return {"$strings": value.reshape(-1).tolist(), "shape": list(value.shape)}
+    name = f"a{len(arrays)}"
+    arrays[name] = np.ascontiguousarray(value).reshape(value.shape)
+    return {"$array": name}
+
+
+def _decode_result(tree: Mapping[str, Any], file: Any) -> Result:
+    known = {cls.__name__: cls for cls in _result_classes()}
+    cls = next((known[name] for name in tree["kinds"] if name in known), None)
+    if cls is None:
+        raise StorageError(f"A result of the unknown kind {tree['kinds'][:1]}; the plugin that made it is missing.")
+    fields = {a.name for a in attrs.fields(cls)}
+    return cls(**{k: _decode(v, file) for k, v in tree["result"]["fields"].items() if k in fields})
+
+
+def _result_classes() -> list[type[Result]]:
+    classes: list[type[Result]] = list(RESULT_KINDS)
+    for cls in classes:
+        classes.extend(c for c in cls.__subclasses__() if c not in classes)
+    return classes
+
+
+def _decode(value: Any, file: Any) -> Any:
+    if isinstance(value, list):
+        return tuple(_decode(v, file) for v in value)
+    if not isinstance(value, dict):
+        return value
+    if "$array" in value:
+        return file.get_tensor(value["$array"])
+    if "$strings" in value:
+        strings = np.empty(len(value["$strings"]), dtype=object)
+        strings[:] = value["$strings"]
+        return strings.reshape(value["shape"])
+    if "$float" in value:
+        return {"nan": math.nan, "inf": math.inf, "-inf": -math.inf}[value["$float"]]
+    if "$kind" in value:
+        if value["$kind"] in _PARTS:
+            return _PARTS[value["$kind"]](**{k: _decode(v, file) for k, v in value["fields"].items()})
+        return _decode_result({"kinds": [value["$kind"]], "result": value}, file)
+    return {k: _decode(v, file) for k, v in value.items()}

@@ -1,0 +1,67 @@
+"""EccoError and its kinds: one sentence that says what was found, what is expected and how to fix it."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+
+
+class EccoError(Exception):
+    """Something the user can mend; ``str(error)`` is one clear message without a traceback."""
+
+
+class ModelNotFoundError(EccoError):
+    """No model of that name is at hand."""
+
+
+class ArchitectureError(EccoError):
+    """A network does not have the structure that was declared, or none is declared for it."""
+
+
+class RegistryError(ArchitectureError):
+    """A model YAML file is malformed; the message starts with ``file:line:column``."""
+
+
+class AnalysisNotFoundError(EccoError):
+    """No installed plugin offers an analysis of that name."""
+
+
+class OptionError(EccoError):
+    """An option is unknown, missing, or has a value that it does not take."""
+
+
+class TargetError(OptionError):
+    """A target does not exist in the run, or its token not in the vocabulary."""
+
+
+class PromptError(EccoError):
+    """A text cannot be given to the model as it is."""
+
+
+class PluginError(EccoError):
+    """A plugin failed; ``__cause__`` holds its exception."""
+
+
+class RenderError(EccoError):
+    """A result cannot be shown in the medium that was asked for."""
+
+
+class StorageError(EccoError):
+    """A file cannot be written, or is not a result of ours."""
+
+
+class MissingDependencyError(EccoError):
+    """An optional library is not installed; the message has the ``pip install`` that brings it."""
+
+
+def did_you_mean(found: str, known: Iterable[str]) -> str:
+    """Return ``" Did you mean 'x'?"`` for the nearest of `known`, or an empty string."""
+    near = difflib.get_close_matches(found, list(known), n=1, cutoff=0.6)
+    return f" Did you mean {near[0]!r}?" if near else ""
+
+
+def listed(names: Iterable[str], limit: int = 12) -> str:
+    """Return `names` as ``a, b, c`` in their order, cut after `limit`."""
+    names = list(names)
+    more = len(names) - limit
+    return ", ".join(names[:limit]) + (f" and {more} more" if more > 0 else "") if names else "none"

@@ -1,0 +1,79 @@
+"""Find the Structure for a model type: user folder first, then plugins, then the files that ship with core."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import attrs
+
+from ecco_core.errors import ArchitectureError, RegistryError, did_you_mean, listed
+from ecco_core.models.structure import Structure
+from ecco_core.models.yaml_source import read_yaml
+from ecco_core.plugin.manager import plugins
+
+VARIABLE = "ECCO_MODEL_REGISTRY"
+
+
+@attrs.frozen
+class Entry:
+    """A structure and where it came from: ``user``, the name of a plugin, or ``ecco-core``."""
+
+    structure: Structure
+    source: str
+
+
+def packaged_folder() -> Path:
+    """Return the folder of the YAML files that ship with core: in the wheel, or in the checkout."""
+    package = Path(__file__).resolve().parent.parent
+    shipped = package / "_model_registry"
+    return shipped if shipped.is_dir() else package.parent.parent / "model_registry"
+
+
+def files() -> Iterator[tuple[str, Path]]:
+    """Source and path of every model file, in order of precedence.
+
+    Raises:
+        RegistryError: ``ECCO_MODEL_REGISTRY`` names no folder.
+    """
+    user = os.environ.get(VARIABLE, "")
+    if user:
+        if not Path(user).is_dir():
+            raise RegistryError(f"{VARIABLE} names {user!r}, which is no folder.")
+        yield from (("user", path) for path in sorted(Path(user).glob("*.yaml")))
+    for offer in plugins().offers("ecco_model_configs"):
+        path = offer.spec
+        yield from ((offer.distribution, p) for p in (sorted(path.glob("*.yaml")) if path.is_dir() else [path]))
+    yield from (("ecco-core", path) for path in sorted(packaged_folder().glob("*.yaml")))
+
+
+def entries() -> Iterator[Entry]:
+    """Every model file, read, in order of precedence.
+
+    Raises:
+        RegistryError: one of them is malformed.
+    """
+    for source, path in files():
+        yield Entry(read_yaml(path), source)
+
+
+def find(model_type: str) -> Entry | None:
+    """Return the first entry that covers `model_type`, or None."""
+    return next((entry for entry in entries() if model_type in entry.structure.model_types), None)
+
+
+def require(model_type: str) -> Entry:
+    """Return the first entry that covers `model_type`.
+
+    Raises:
+        ArchitectureError: none does.
+    """
+    entry = find(model_type)
+    if entry is None:
+        known = sorted({t for e in entries() for t in e.structure.model_types})
+        raise ArchitectureError(
+            f"No model file covers the architecture {model_type!r}.{did_you_mean(model_type, known)} Known: "
+            f"{listed(known, 30)}. Write one as docs/models.md shows, in a folder named by {VARIABLE}."
+        )
+    return entry

@@ -1,0 +1,237 @@
+"""Find the installed plugins, load each inside a guard, and look their specs up by name."""
+
+from __future__ import annotations
+
+import functools
+import importlib.metadata
+import os
+import traceback
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Any, Generic, TypeVar
+
+import attrs
+import pluggy
+from packaging.utils import canonicalize_name
+
+from ecco_core.errors import AnalysisNotFoundError, EccoError, PluginError, did_you_mean, listed
+from ecco_core.plugin.hookspecs import PROJECT, EccoSpecs
+from ecco_core.plugin.specs import AnalysisSpec, CaptureSpec, CommandSpec, ModelSource, RendererSpec
+
+GROUP = "ecco"
+HOOKS: dict[str, type] = {
+    "ecco_analyses": AnalysisSpec,
+    "ecco_renderers": RendererSpec,
+    "ecco_captures": CaptureSpec,
+    "ecco_model_configs": Path,
+    "ecco_model_sources": ModelSource,
+    "ecco_commands": CommandSpec,
+}
+Spec = TypeVar("Spec")
+
+
+@attrs.frozen
+class Offer(Generic[Spec]):
+    """A spec and the distribution that registered it."""
+
+    spec: Spec
+    distribution: str
+    version: str
+
+    def load(self) -> Any:
+        """Return the spec's target, imported now.
+
+        Raises:
+            PluginError: importing it failed.
+        """
+        spec: Any = self.spec
+        try:
+            return spec.load()
+        except EccoError:
+            raise
+        except (Exception, SystemExit) as error:
+            raise PluginError(
+                f"{spec.name!r} of {self.distribution} {self.version} does not load: {spec.target}: "
+                f"{type(error).__name__}: {error}"
+            ) from error
+
+
+@attrs.define
+class Record:
+    """What became of one plugin distribution.
+
+    Attributes:
+        status: ``loaded``, ``blocked``, ``incompatible`` or ``broken``.
+        reason: one line, empty when loaded. `remedy`: what to do about it. `traceback`: of what it raised.
+        specs: what it offers, by hook.
+    """
+
+    distribution: str
+    version: str
+    status: str = "loaded"
+    reason: str = ""
+    remedy: str = ""
+    traceback: str = ""
+    specs: dict[str, tuple[Any, ...]] = attrs.field(factory=dict)
+
+    def fail(self, status: str, reason: str, remedy: str, error: BaseException | None = None) -> Record:
+        """Note why it cannot be used, forget its specs, and return itself."""
+        self.status, self.reason, self.remedy, self.specs = status, reason, remedy, {}
+        if error is not None:
+            self.traceback = "".join(traceback.format_exception(error))
+        return self
+
+
+class PluginManager:
+    """All plugins of this environment; broken ones are records, not exceptions."""
+
+    def __init__(self, distributions: Iterable[importlib.metadata.Distribution] | None = None) -> None:
+        blocked = {canonicalize_name(n.strip()) for n in os.environ.get("ECCO_BLOCK_PLUGINS", "").split(",")}
+        found = importlib.metadata.distributions() if distributions is None else distributions
+        self.records = [load_distribution(dist, blocked) for dist in _plugins_among(found)]
+        self.records.sort(key=lambda record: record.distribution)
+
+    def offers(self, hook: str) -> Iterator[Offer[Any]]:
+        """Everything registered through `hook`, in order of distribution."""
+        for record in self.records:
+            for spec in record.specs.get(hook, ()):
+                yield Offer(spec, record.distribution, record.version)
+
+    def find(self, hook: str, name: str) -> Offer[Any] | None:
+        """Return the offer called `name`, or ``dist:name``; None if there is none.
+
+        Raises:
+            PluginError: several distributions claim that bare name.
+        """
+        distribution, _, bare = name.rpartition(":")
+        found = [
+            offer
+            for offer in self.offers(hook)
+            if bare in (offer.spec.name, *getattr(offer.spec, "aliases", ()))
+            and distribution in ("", offer.distribution)
+        ]
+        exact = [offer for offer in found if offer.spec.name == bare]
+        found = exact or found
+        if len(found) > 1:
+            raise PluginError(
+                f"{bare!r} is offered by {listed(o.distribution for o in found)}; name one as "
+                + " or ".join(repr(f"{o.distribution}:{bare}") for o in found)
+                + "."
+            )
+        return found[0] if found else None
+
+    def analysis(self, name: str) -> Offer[AnalysisSpec]:
+        """Return the analysis called `name`.
+
+        Raises:
+            AnalysisNotFoundError: none is; the message has the nearest name or the install that brings it.
+            PluginError: several distributions claim the name.
+        """
+        from ecco_core.plugin.catalogue import install_for
+
+        offer = self.find("ecco_analyses", name)
+        if offer is not None:
+            return offer
+        install = install_for(name)
+        if install:
+            raise AnalysisNotFoundError(f"The analysis {name!r} is not installed: {install}{self._why_not(install)}")
+        names = [n for o in self.offers("ecco_analyses") for n in (o.spec.name, *o.spec.aliases)]
+        known = [o.spec.name for o in self.offers("ecco_analyses")]
+        raise AnalysisNotFoundError(
+            f"No analysis is called {name!r}.{did_you_mean(name, names)} Installed: {listed(known)}."
+        )
+
+    def _why_not(self, install: str) -> str:
+        """Say so if the plugin that `install` would bring is there but not usable."""
+        for record in self.records:
+            if record.status != "loaded" and install.endswith(f" {record.distribution}"):
+                return f" (it is here, but {record.status}: {record.reason})"
+        return ""
+
+
+@functools.cache
+def plugins() -> PluginManager:
+    """Return the manager of this process's plugins; discovered once, at the first call."""
+    return PluginManager()
+
+
+def _plugins_among(
+    distributions: Iterable[importlib.metadata.Distribution],
+) -> Iterator[importlib.metadata.Distribution]:
+    seen = set()
+    for dist in distributions:
+        name = dist.metadata["Name"] if dist.read_text("entry_points.txt") else None
+        if name and canonicalize_name(name) not in seen and any(e.group == GROUP for e in dist.entry_points):
+            seen.add(canonicalize_name(name))  # the first on sys.path is the one that gets imported
+            yield dist
+
+
+def load_distribution(dist: importlib.metadata.Distribution, blocked: Iterable[str] = ()) -> Record:
+    """Gate, load and collect one distribution; whatever goes wrong ends in the record."""
+    record = Record(dist.metadata["Name"], dist.version)
+    if canonicalize_name(record.distribution) in blocked:
+        return record.fail("blocked", "named in ECCO_BLOCK_PLUGINS", "take its name out of that variable")
+    mismatch = _core_mismatch(dist)
+    if mismatch:
+        return record.fail(
+            "incompatible", mismatch, f"install versions that fit, or pip uninstall {record.distribution}"
+        )
+    for entry in dist.entry_points:
+        if entry.group == GROUP:
+            try:
+                _collect(entry.load(), record)
+            except (Exception, SystemExit) as error:
+                reason = f"{type(error).__name__}: {error}".strip(": ").splitlines()[0]
+                remedy = f"tell its authors, or pip uninstall {record.distribution}"
+                if isinstance(error, ModuleNotFoundError) and error.name:
+                    remedy = f"pip install {error.name.split('.')[0]}"
+                return record.fail("broken", f"entry point {entry.value!r}: {reason}", remedy, error)
+    return record
+
+
+def _core_mismatch(dist: importlib.metadata.Distribution) -> str:
+    """Read the distribution's own requirement on us before any of its code runs."""
+    from packaging.requirements import InvalidRequirement, Requirement
+
+    from ecco_core import __version__
+
+    for line in dist.requires or ():
+        try:
+            requirement = Requirement(line)
+        except InvalidRequirement:
+            continue
+        applies = requirement.marker is None or requirement.marker.evaluate({"extra": ""})
+        ours = applies and canonicalize_name(requirement.name) == "ecco-core"
+        if ours and not requirement.specifier.contains(__version__, prereleases=True):
+            return f"requires ecco-core{requirement.specifier}, this is {__version__}"
+    return ""
+
+
+def _collect(plugin: object, record: Record) -> None:
+    """Call the plugin's hooks and keep what they return: all of it, or none if one of them is wrong."""
+    manager = pluggy.PluginManager(PROJECT)
+    manager.add_hookspecs(EccoSpecs)
+    manager.register(plugin)
+    specs: dict[str, tuple[Any, ...]] = {}
+    for caller in manager.get_hookcallers(plugin) or ():
+        if caller.name not in HOOKS:
+            raise PluginError(f"no hook is called {caller.name!r}.{did_you_mean(caller.name, HOOKS)}")
+        for implementation in caller.get_hookimpls():
+            if implementation.hookwrapper or implementation.wrapper:
+                raise PluginError(f"{caller.name} is a wrapper; hooks of Ecco only register")
+            specs[caller.name] = tuple(_checked(caller.name, implementation.function()))
+    if not specs:
+        raise PluginError(f"none of its functions is a hook of Ecco; mark {listed(HOOKS)} with @hookimpl")
+    record.specs.update({hook: record.specs.get(hook, ()) + found for hook, found in specs.items()})
+
+
+def _checked(hook: str, returned: Any) -> Iterator[Any]:
+    wanted = HOOKS[hook]
+    if isinstance(returned, (str, bytes)) or not isinstance(returned, Iterable):
+        raise PluginError(f"{hook} must return specs ({wanted.__name__}), found {type(returned).__name__}")
+    for count, spec in enumerate(returned):
+        if count >= 10_000:
+            raise PluginError(f"{hook} returns no end of specs")
+        if not isinstance(spec, wanted):
+            raise PluginError(f"{hook} must return {wanted.__name__} objects, found {type(spec).__name__}")
+        yield spec

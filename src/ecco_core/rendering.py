@@ -1,0 +1,229 @@
+"""Show a result: pick the renderer for its kind and the medium; plain text is always there."""
+
+from __future__ import annotations
+
+import sys
+import warnings
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from ecco_core.data.labelled import LabelledArray
+from ecco_core.data.results import Heat, Result, Rows, TokenScores
+from ecco_core.data.tokens import visible
+from ecco_core.errors import EccoError, PluginError, RenderError, listed
+from ecco_core.plugin.catalogue import install_for
+from ecco_core.plugin.manager import Offer, plugins
+
+PLAIN, HTML, ANSI = "text/plain", "text/html", "text/x-ansi"
+MOST_ROWS = 40
+MOST_COLUMNS = 8
+
+
+def find_renderer(result: Result, *, media_type: str = "", suffix: str = "") -> Offer[Any] | None:
+    """Return the best renderer of `result` for a medium or a file suffix, or None.
+
+    The nearest kind wins, then the highest priority, then the name of the distribution.
+    """
+    kinds = result.kinds()
+    found = []
+    for offer in plugins().offers("ecco_renderers"):
+        spec = offer.spec
+        nearest = min((kinds.index(kind) for kind in spec.accepts if kind in kinds), default=None)
+        if nearest is not None and (spec.media_type == media_type or suffix in spec.suffixes):
+            found.append((nearest, -spec.priority, offer.distribution, spec.name, offer))
+    return min(found, key=lambda f: f[:4])[-1] if found else None
+
+
+def render(result: Result, media_type: str, **options: Any) -> str | bytes:
+    """Return `result` in `media_type`.
+
+    Raises:
+        RenderError: nothing installed renders that medium.
+        PluginError: the renderer failed.
+    """
+    offer = find_renderer(result, media_type=media_type)
+    if offer is None and media_type == PLAIN:
+        return plain_text(result)
+    if offer is None:
+        raise RenderError(f"Nothing installed shows a result as {media_type}.{_install_hint(media_type)}")
+    return _call(offer, result, options)
+
+
+def _call(offer: Offer[Any], result: Result, options: dict[str, Any]) -> str | bytes:
+    from ecco_core.options import bind
+
+    function = offer.load()
+    bound = bind(function, options, of=f"the renderer {offer.spec.name!r}")
+    try:
+        rendered = function(result, **bound)
+    except EccoError:
+        raise
+    except Exception as error:
+        raise PluginError(
+            f"The renderer {offer.spec.name!r} of {offer.distribution} {offer.version} failed on "
+            f"{result.kinds()[0]}: {type(error).__name__}: {error}"
+        ) from error
+    if not isinstance(rendered, (str, bytes)):
+        raise PluginError(
+            f"The renderer {offer.spec.name!r} of {offer.distribution} must return text or bytes, found "
+            f"{type(rendered).__name__}."
+        )
+    return rendered
+
+
+def _install_hint(medium: str) -> str:
+    install = install_for(medium)
+    return f" Install what does: {install}" if install else ""
+
+
+def save(result: Result, path: Path, **options: Any) -> Path:
+    """Write `result` as what the suffix of `path` says, and return the path.
+
+    Raises:
+        RenderError: nothing installed writes that suffix.
+        StorageError: the place cannot be written.
+    """
+    from ecco_core.data import storage
+
+    suffix = path.suffix.lower()
+    if suffix == ".ecco":
+        return storage.save(result, path)
+    offer = find_renderer(result, suffix=suffix) if suffix else None
+    if offer is not None:
+        content = _call(offer, result, options)
+    elif suffix == ".txt":
+        content = plain_text(result)
+    else:
+        raise unknown_suffix(path)
+    data = content if isinstance(content, bytes) else content.encode("utf-8", "backslashreplace")
+    return storage.write_whole(path, data)
+
+
+def suffixes() -> tuple[str, ...]:
+    """File suffixes that a result can be saved with here, sorted."""
+    offered = {suffix for offer in plugins().offers("ecco_renderers") for suffix in offer.spec.suffixes}
+    return tuple(sorted(offered | {".ecco", ".txt"}))
+
+
+def unknown_suffix(path: Path) -> RenderError:
+    """Return the error for a path that nothing installed can write."""
+    suffix = path.suffix.lower()
+    found = f"the suffix {suffix!r}" if suffix else "no suffix"
+    return RenderError(
+        f"Cannot tell how to write {str(path)!r}: {found}; known here: {listed(suffixes())}.{_install_hint(suffix)}"
+    )
+
+
+def show(result: Result, **options: Any) -> None:
+    """Display `result` where we are: a notebook's output cell, or standard output."""
+    if _in_notebook():
+        from IPython.display import display
+
+        display(mimebundle(result, **options), raw=True)
+    else:
+        print(terminal_or_plain(result, **options))
+
+
+def _in_notebook() -> bool:
+    shell = sys.modules["IPython"].get_ipython() if "IPython" in sys.modules else None
+    return shell is not None and getattr(shell, "kernel", None) is not None
+
+
+def mimebundle(result: Result, **options: Any) -> dict[str, str]:
+    """Return what a notebook shows: always text/plain, and text/html where a renderer is installed.
+
+    A renderer that fails costs the page, not the result: the plain text says why.
+    """
+    bundle = {PLAIN: terminal_or_plain(result)}
+    if find_renderer(result, media_type=HTML) is not None:
+        try:
+            bundle[HTML] = str(render(result, HTML, **options))
+        except EccoError as error:
+            bundle[PLAIN] += f"\n(no page: {error})"
+    return bundle
+
+
+def terminal_or_plain(result: Result, **options: Any) -> str:
+    """Coloured text if standard output is a terminal and a renderer for it is installed, else plain text."""
+    if sys.stdout is not None and sys.stdout.isatty() and find_renderer(result, media_type=ANSI) is not None:
+        try:
+            return str(render(result, ANSI, **options))
+        except EccoError as error:
+            warnings.warn(f"plain text instead: {error}", stacklevel=3)
+    return str(render(result, PLAIN))
+
+
+def plain_text(result: Result) -> str:
+    """Any kind of result as plain text without control characters."""
+    lines = [visible(result.title or result.kinds()[0])]
+    if isinstance(result, TokenScores):
+        lines += list(_token_scores(result))
+    else:
+        for block in result.blocks():
+            lines += ["", visible(block.title), *(_rows(block) if isinstance(block, Rows) else _heat(block))]
+    lines += [f"note: {visible(note)}" for note in result.notes]
+    return "\n".join(lines)
+
+
+def _token_scores(scores: TokenScores) -> Iterator[str]:
+    """Per target the sources that count most, strongest first."""
+    errors = scores.relative_error()
+    unit = "signed, in units of the target" if scores.signed else f"{scores.aggregation} norm, unsigned"
+    yield f"scores: {unit}" + (f"; baseline: {visible(scores.baseline)}" if scores.baseline else "")
+    for i, target in enumerate(scores.targets[:MOST_ROWS]):
+        row = scores.values.values[i]
+        where = f"position {target.position}: {visible(target.quantity)}"
+        value = f" = {target.value:.4g}" if target.value is not None else ""
+        error = ""
+        if scores.completeness is not None:
+            error = f"  (completeness error {scores.completeness.values[i]:+.2g}"
+            error += f", {errors[i]:.1%})" if errors is not None else ")"
+        yield f"{where}{value}{error}"
+        strongest = sorted(range(len(row)), key=lambda j: -abs(row[j]))[:MOST_COLUMNS]
+        for j in strongest:
+            if row[j]:
+                source = scores.sources[j]
+                stack = f"{source.stack} " if len(scores.tokens) > 1 else ""
+                yield f"  {row[j]:+10.4g}  {stack}{source.positions[0]:>4} {visible(source.text)!r}"
+    if len(scores.targets) > MOST_ROWS:
+        yield f"… and {len(scores.targets) - MOST_ROWS} more targets"
+
+
+def _rows(block: Rows) -> Iterator[str]:
+    cells = [[visible(str(c)) for c in block.columns]]
+    cells += [[_cell(v) for v in row] for row in block.rows[:MOST_ROWS]]
+    yield from _aligned(cells)
+    if len(block.rows) > MOST_ROWS:
+        yield f"… and {len(block.rows) - MOST_ROWS} more rows"
+
+
+def _heat(block: Heat) -> Iterator[str]:
+    array = block.values
+    matrix = array if array.values.ndim == 2 else LabelledArray(array.values[None], ("", *array.dims), array.coords)
+    down, across = matrix.dims
+    columns = matrix.labels(across)
+    cells = [[f"{down}\\{across}".strip("\\"), *(visible(str(c)) for c in columns[:MOST_COLUMNS])]]
+    for i, label in enumerate(matrix.labels(down)[:MOST_ROWS]):
+        row = [_cell(v) for v in matrix.values[i][:MOST_COLUMNS]]
+        if block.texts is not None:
+            row = [f"{visible(str(t))} {v}" for t, v in zip(block.texts.values.reshape(matrix.shape)[i], row)]
+        cells.append([visible(str(label)) if down else "", *row])
+    yield from _aligned(cells)
+    hidden = [
+        f"{n - most} more {dim or 'rows'}"
+        for dim, n, most in ((down, matrix.shape[0], MOST_ROWS), (across, matrix.shape[1], MOST_COLUMNS))
+        if n > most
+    ]
+    if hidden:
+        yield f"… and {', '.join(hidden)}"
+
+
+def _cell(value: Any) -> str:
+    return f"{value:.4g}" if isinstance(value, float) or hasattr(value, "dtype") else visible(str(value))
+
+
+def _aligned(cells: list[list[str]]) -> Iterator[str]:
+    widths = [max(len(row[c]) for row in cells) for c in range(len(cells[0]))]
+    for row in cells:
+        yield "  ".join(text.ljust(width) for text, width in zip(row, widths)).rstrip()

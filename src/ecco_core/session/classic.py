@@ -1,0 +1,63 @@
+"""The calls of the original library, each a line that names today's analysis and arguments."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import attrs
+
+from ecco_core.errors import OptionError, did_you_mean, listed
+
+
+@attrs.frozen
+class Call:
+    """What an old call stands for: an analysis and its options."""
+
+    analysis: str
+    options: Mapping[str, Any]
+
+
+#: attr_method of the original -> today's analysis. Scores were probabilities, magnitudes L2 norms.
+_OF_PROBABILITY = {"score": "prob", "aggregation": "l2"}
+ATTRIBUTIONS = {
+    "grad_x_input": Call("input_x_gradient", _OF_PROBABILITY),
+    "saliency": Call("saliency", _OF_PROBABILITY),
+    "ig": Call("integrated_gradients", _OF_PROBABILITY),
+}
+
+
+class ClassicRun:
+    """The original's methods of an output; inherited by Run."""
+
+    def analyze(self, name: str, **options: Any) -> Any:
+        """Run an analysis; see Run."""
+        raise NotImplementedError
+
+    def primary_attributions(
+        self, attr_method: str = "grad_x_input", style: str = "minimal", ignore_tokens: Any = (), **options: Any
+    ) -> Any:
+        """Attributions of all generated tokens, as the original drew them.
+
+        Args:
+            attr_method: ``grad_x_input``, ``saliency`` or ``ig``.
+            style: accepted for old notebooks; the page shows both views.
+            ignore_tokens: positions whose scores are set to zero.
+
+        Raises:
+            OptionError: no such method.
+        """
+        if attr_method not in ATTRIBUTIONS:
+            raise OptionError(
+                f"No attr_method {attr_method!r}.{did_you_mean(attr_method, ATTRIBUTIONS)} There are: "
+                f"{listed(ATTRIBUTIONS)}; run.analyze(name) offers every installed analysis."
+            )
+        if style not in ("minimal", "detailed"):
+            raise OptionError(f"style is 'minimal' or 'detailed', found {style!r}.")
+        call = ATTRIBUTIONS[attr_method]
+        result = self.analyze(call.analysis, **{**call.options, **options})
+        return result.without_sources(ignore_tokens) if len(ignore_tokens) else result
+
+    def saliency(self, attr_method: str = "grad_x_input", style: str = "minimal", **options: Any) -> Any:
+        """Input saliency of all generated tokens; the original's name of `primary_attributions`."""
+        return self.primary_attributions(attr_method=attr_method, style=style, **options)

@@ -1,0 +1,230 @@
+"""LanguageModel: a loaded model and its tokenizer; makes runs."""
+
+from __future__ import annotations
+
+import functools
+import logging
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from ecco_core.data.transcript import Transcript
+from ecco_core.errors import (
+    ArchitectureError,
+    EccoError,
+    ModelNotFoundError,
+    OptionError,
+    PluginError,
+    PromptError,
+    did_you_mean,
+    listed,
+)
+from ecco_core.models import registry
+from ecco_core.models.architecture import Architecture
+from ecco_core.plugin.catalogue import SOURCE_NAMES, install_for
+from ecco_core.plugin.manager import plugins
+from ecco_core.session.run import Run
+from ecco_core.session.tokenizing import encode, tokens_of
+
+log = logging.getLogger(__name__)
+
+
+class LanguageModel:
+    """A transformers model with its tokenizer.
+
+    Attributes:
+        model: the transformers model, as it was given. `tokenizer`: its fast tokenizer.
+        name: what it was loaded as.
+    """
+
+    def __init__(self, model: nn.Module, tokenizer: Any, name: str = "") -> None:
+        self.model: Any = model
+        self.tokenizer = tokenizer
+        self.name = name or getattr(model.config, "name_or_path", "") or type(model).__name__
+
+    @property
+    def model_type(self) -> str:
+        """The architecture, ``config.model_type``."""
+        return str(self.model.config.model_type)
+
+    @property
+    def device(self) -> str:
+        """Device of the input embedding."""
+        return str(self.model.get_input_embeddings().weight.device)
+
+    @property
+    def precision(self) -> str:
+        """Floating-point type of the weights."""
+        return str(self.model.get_input_embeddings().weight.dtype).removeprefix("torch.")
+
+    @property
+    def vocabulary(self) -> int:
+        """Number of entries that the head scores."""
+        head = self.model.get_output_embeddings()
+        return int(head.weight.shape[0]) if head is not None else int(self.model.config.vocab_size)
+
+    @functools.cached_property
+    def architecture(self) -> Architecture:
+        """Where the parts of the model are.
+
+        Raises:
+            ArchitectureError: no model file covers this architecture, or it does not fit.
+        """
+        return Architecture(registry.require(self.model_type).structure, self.model)
+
+    def generate(
+        self,
+        text: str,
+        max_new_tokens: int | None = None,
+        *,
+        generate: int | None = None,
+        seed: int | None = None,
+        **options: Any,
+    ) -> Run:
+        """Continue `text` with the model's own ``generate``, untouched, and return the run.
+
+        Args:
+            text: the prompt.
+            max_new_tokens: most tokens to generate; 20 if left out. `generate` is the original library's name.
+            seed: set torch's random state first, for sampling that repeats.
+            options: anything that the model's ``generate`` takes (``do_sample``, ``temperature``, ``top_k`` …).
+
+        Raises:
+            PromptError: the prompt is empty or longer than the context. OptionError: an option is wrong.
+        """
+        if generate is not None and max_new_tokens is not None:
+            raise OptionError("generate and max_new_tokens say the same; give one of them.")
+        count = generate if generate is not None else 20 if max_new_tokens is None else max_new_tokens
+        if isinstance(count, bool) or not isinstance(count, int) or count < 0:
+            raise OptionError(f"max_new_tokens is a number of tokens from 0, found {count!r}.")
+        ids = torch.tensor([encode(self.tokenizer, text)], device=self.model.get_input_embeddings().weight.device)
+        self._check_length(ids.shape[1], count)
+        if count == 0:
+            return self._run(ids[0], ids.shape[1])
+        if seed is not None:
+            torch.manual_seed(seed)
+        if self.model.generation_config.pad_token_id is None and "pad_token_id" not in options:
+            options["pad_token_id"] = self._pad()
+        try:
+            output = self.model.generate(
+                input_ids=ids, attention_mask=torch.ones_like(ids), max_new_tokens=count, **options
+            )
+        except (ValueError, TypeError) as error:
+            raise OptionError(f"The model's generate refuses this: {error}") from error
+        sequence = (output if isinstance(output, torch.Tensor) else output.sequences)[0]
+        return self._run(sequence, ids.shape[1])
+
+    def __call__(self, text: str) -> Run:
+        """Return a run of `text` as it stands, without generating."""
+        return self.generate(text, max_new_tokens=0)
+
+    def _pad(self) -> int | None:
+        eos = self.model.generation_config.eos_token_id
+        pad: int | None = self.tokenizer.pad_token_id
+        return pad if pad is not None else eos[0] if isinstance(eos, list) else eos
+
+    def _check_length(self, given: int, count: int) -> None:
+        context = getattr(self.model.config, "max_position_embeddings", None)
+        if isinstance(context, int) and given + count > context:
+            raise PromptError(
+                f"The prompt has {given} tokens and {count} more are wanted, but this model's context holds "
+                f"{context}; shorten the prompt"
+                + (f" or generate at most {context - given}." if given < context else ".")
+            )
+
+    def _run(self, ids: torch.Tensor, n_input_tokens: int) -> Run:
+        tokens = tokens_of(self.tokenizer, ids.tolist())
+        return Run(self, Transcript(tokens={"decoder": tokens}, n_input_tokens=n_input_tokens, model=self.name))
+
+    def __repr__(self) -> str:
+        return f"LanguageModel({self.name}: {self.model_type}, {self.precision} on {self.device})"
+
+
+def from_pretrained(
+    model: str | Path | tuple[Any, Any],
+    *,
+    activations: bool | None = None,
+    trust_remote_code: bool = False,
+    device: str | None = None,
+    **options: Any,
+) -> LanguageModel:
+    """Load a causal language model.
+
+    Args:
+        model: ``"source:name"`` of a plugin such as ``"tiny:prose"``, a name on the hub, a local folder, or a loaded
+            ``(model, tokenizer)``.
+        activations: the original library's switch; nothing has to be switched on here.
+        trust_remote_code: run code that comes with the model. Only for models whose code you have read.
+        device: where to put it, such as ``"cuda"``.
+        options: anything that transformers' ``from_pretrained`` takes (``dtype``, ``device_map``, ``revision`` …).
+
+    Raises:
+        ModelNotFoundError: nothing is there by that name. ArchitectureError: it is not a causal language model.
+    """
+    if isinstance(model, tuple):
+        loaded = _from_pair(model)
+    else:
+        folder = _resolve(str(model))
+        loaded = _from_name(str(model), folder, {**options, "trust_remote_code": trust_remote_code})
+    if device is not None:
+        loaded.model.to(device)
+    return loaded
+
+
+def _from_pair(pair: tuple[Any, ...]) -> LanguageModel:
+    if len(pair) != 2 or not isinstance(pair[0], nn.Module) or not hasattr(pair[1], "convert_ids_to_tokens"):
+        found = ", ".join(type(part).__name__ for part in pair)
+        raise OptionError(f"A loaded model is given as (model, tokenizer), found ({found}).")
+    if not hasattr(pair[0], "config"):
+        raise ArchitectureError(f"{type(pair[0]).__name__} has no config; give a transformers model.")
+    return LanguageModel(pair[0], pair[1])
+
+
+def _resolve(name: str) -> str:
+    """Turn ``source:model`` into a folder; leave hub names and folders as they are."""
+    source, colon, rest = name.partition(":")
+    if not colon or Path(name).exists() or len(source) == 1:
+        return name
+    offer = plugins().find("ecco_model_sources", source)
+    if offer is None:
+        known = [o.spec.name for o in plugins().offers("ecco_model_sources")]
+        install = install_for(source)
+        near = did_you_mean(source, {*known, *SOURCE_NAMES})
+        fix = f" Install it: {install}" if install else f"{near} Installed: {listed(known)}."
+        raise ModelNotFoundError(f"No model source {source!r} for {name!r}.{fix}")
+    try:
+        return str(offer.load()(rest))
+    except EccoError:
+        raise
+    except Exception as error:
+        raise PluginError(f"The model source {source!r} of {offer.distribution} failed on {rest!r}: {error}") from error
+
+
+def _from_name(name: str, folder: str, options: dict[str, Any]) -> LanguageModel:
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    wanted = {k: options[k] for k in ("revision", "token", "cache_dir", "trust_remote_code") if k in options}
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(folder, **wanted)
+        model = AutoModelForCausalLM.from_pretrained(folder, **options).eval()
+    except OSError as error:
+        raise ModelNotFoundError(_not_found(name, folder, error)) from error
+    except (ValueError, ImportError, KeyError) as error:
+        first = " ".join(str(error).split())[:400]
+        raise ArchitectureError(f"{name!r} cannot be opened as a causal language model: {first}") from error
+    return LanguageModel(model, tokenizer, name)
+
+
+def _not_found(name: str, folder: str, error: OSError) -> str:
+    path = Path(folder)
+    if path.is_dir():
+        there = listed(sorted(p.name for p in path.iterdir()), 6)
+        return (
+            f"The folder {name!r} holds no transformers model (it has: {there}): {' '.join(str(error).split())[:200]}"
+        )
+    sources = [f"{o.spec.name}:{m}" for o in plugins().offers("ecco_model_sources") for m in o.spec.models]
+    near = did_you_mean(name, sources)
+    here = f" Here without a network: {listed(sources)}." if sources else " Offline models: pip install ecco-tiny"
+    return f"No model {name!r}: it is no local folder, and the hub does not give it (or cannot be reached).{near}{here}"

@@ -1,0 +1,134 @@
+"""Turn text into token ids and ids into readable Tokens, with any fast tokenizer."""
+
+from __future__ import annotations
+
+import functools
+import re
+from collections.abc import Sequence
+from typing import Any
+
+from ecco_core.data.tokens import Tokens
+from ecco_core.errors import PromptError, TargetError, did_you_mean
+
+_FIX = "pass a tokenizer that AutoTokenizer loads with use_fast=True"
+
+
+def encode(tokenizer: Any, text: str) -> list[int]:
+    """Return the ids of `text` with the special tokens that the tokenizer adds.
+
+    Raises:
+        PromptError: the text is empty, is no text, or cannot be encoded.
+    """
+    if not isinstance(text, str):
+        raise PromptError(f"A prompt is a string, found {type(text).__name__}.")
+    if not text:
+        raise PromptError("The prompt is empty; give at least one character to start from.")
+    ids: list[int] = tokenizer(_encodable(text))["input_ids"]
+    if not ids:
+        raise PromptError(f"The tokenizer finds no token in the prompt {text!r}.")
+    return ids
+
+
+def _encodable(text: str) -> str:
+    try:
+        text.encode("utf-8")
+    except UnicodeEncodeError as error:
+        raise PromptError(
+            f"The text holds a lone surrogate (U+{ord(text[error.start]):04X} at character {error.start}), which "
+            "stands for no character; remove it."
+        ) from error
+    return text
+
+
+def tokens_of(tokenizer: Any, ids: Sequence[int]) -> Tokens:
+    """Return ids with their texts, which join to the decoded string, and labels for parts of characters.
+
+    Raises:
+        PromptError: the tokenizer has no fast backend.
+    """
+    ids = [int(i) for i in ids]
+    texts = _texts(tokenizer, ids)
+    pieces = tokenizer.convert_ids_to_tokens(ids)
+    special_ids = set(tokenizer.all_special_ids)
+    special = [i in special_ids for i in ids]
+    labels = [text or _bytes_label(piece) for text, piece in zip(texts, pieces)]
+    starts = [
+        position == 0
+        or special[position]
+        or special[position - 1]
+        or text[:1].isspace()
+        or texts[position - 1][-1:].isspace()
+        for position, text in enumerate(texts)
+    ]
+    return Tokens(ids, texts, labels, starts, special)
+
+
+def _backend(tokenizer: Any) -> Any:
+    backend = getattr(tokenizer, "backend_tokenizer", None)
+    if backend is None:
+        raise PromptError(f"{type(tokenizer).__name__} has no fast version, which Ecco needs to show tokens: {_FIX}.")
+    return backend
+
+
+def _texts(tokenizer: Any, ids: Sequence[int]) -> list[str]:
+    """One text per id; a split character's text on its last part, what is never completed on the last id."""
+    from tokenizers.decoders import DecodeStream
+
+    backend = _backend(tokenizer)
+    stream = DecodeStream(skip_special_tokens=False)
+    texts = [stream.step(backend, i) or "" for i in ids]
+    whole = backend.decode(list(ids), skip_special_tokens=False)
+    rest = whole[len("".join(texts)) :]
+    if rest and texts:
+        texts[-1] += rest
+    return texts
+
+
+@functools.cache
+def _byte_of() -> dict[str, int]:
+    """The byte that each character of a byte-level vocabulary stands for (as GPT-2's published table)."""
+    printable = [*range(ord("!"), ord("~") + 1), *range(ord("¡"), ord("¬") + 1), *range(ord("®"), ord("ÿ") + 1)]
+    others = [b for b in range(256) if b not in printable]
+    return {chr(b): b for b in printable} | {chr(256 + n): b for n, b in enumerate(others)}
+
+
+def _bytes_label(piece: str | None) -> str:
+    """Label a token without text of its own by the bytes it stands for."""
+    if not piece:
+        return "<?>"
+    if re.fullmatch(r"<0x[0-9A-Fa-f]{2}>", piece):
+        return f"<{piece[3:5].upper()}>"
+    table = _byte_of()
+    if all(c in table for c in piece):
+        return "<" + " ".join(f"{table[c]:02X}" for c in piece) + ">"
+    return piece
+
+
+def single_token(tokenizer: Any, wanted: int | str, size: int, what: str) -> int:
+    """Return the vocabulary entry that an id or a text names.
+
+    Args:
+        size: number of entries the model's head scores. `what`: what it is wanted as, for messages.
+
+    Raises:
+        TargetError: no such id, or the text is not exactly one token.
+    """
+    if isinstance(wanted, int):
+        if not 0 <= wanted < size:
+            raise TargetError(f"{what}: token id {wanted} is not in the vocabulary of {size} entries.")
+        return wanted
+    if not wanted:
+        raise TargetError(f"{what}: an empty text is no token.")
+    ids = tokenizer(_encodable(wanted), add_special_tokens=False)["input_ids"]
+    if len(ids) == 1:
+        return int(ids[0])
+    pieces = [t or "?" for t in tokens_of(tokenizer, ids).labels]
+    hint = _with_space(tokenizer, wanted) or did_you_mean(wanted, pieces) or " Name one token, or its id."
+    raise TargetError(f"{what}: {wanted!r} is {len(ids)} tokens of this vocabulary ({pieces}), not one.{hint}")
+
+
+def _with_space(tokenizer: Any, text: str) -> str:
+    """Point out the common slip: the token exists with a blank before it."""
+    spaced = " " + text
+    ids = tokenizer(spaced, add_special_tokens=False)["input_ids"]
+    return f" Did you mean {spaced!r}, with a blank before it?" if len(ids) == 1 else ""

@@ -1,0 +1,3 @@
+"""Has no such attribute."""
+
+plugin = None
