@@ -56,7 +56,8 @@ def test_options_are_read_from_the_signature_and_the_docstring():
     ],
 )
 def test_values_are_converted(given_, expected):
-    assert bind(example, given_, of="it") == expected
+    defaults = {name: option.default for name, option in options_of(example).items()}
+    assert bind(example, given_, of="it") == {**defaults, **expected}
 
 
 @pytest.mark.parametrize(

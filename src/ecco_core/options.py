@@ -94,19 +94,27 @@ def _helps(doc: str) -> dict[str, str]:
 
 
 def bind(function: Callable[..., Any], given: Mapping[str, Any], of: str) -> dict[str, Any]:
-    """Check `given` against the options of `function` and return them, converted.
+    """Check `given` against the options of `function`; see `fill`."""
+    return fill(options_of(function), given, of)
+
+
+def fill(options: Mapping[str, Option], given: Mapping[str, Any], of: str) -> dict[str, Any]:
+    """Return a value for every option: the given one, checked and converted, or its default.
 
     Raises:
         OptionError: an option is unknown, missing, or of the wrong type or value.
     """
-    options = options_of(function)
     for name in given:
         if name not in options:
-            raise OptionError(f"{of} has no option {name!r}.{did_you_mean(name, options)} It takes: {listed(options)}.")
-    missing = [o.name for o in options.values() if o.required and o.name not in given]
-    if missing:
-        raise OptionError(f"{of} needs the option {missing[0]!r} ({type_name(options[missing[0]].annotation)}).")
-    return {name: convert(value, options[name].annotation, f"option {name!r} of {of}") for name, value in given.items()}
+            known = listed(options, 20)
+            raise OptionError(f"{of} has no option {name!r}.{did_you_mean(name, options)} It takes: {known}.")
+    values = {}
+    for name, option in options.items():
+        if option.required and name not in given:
+            raise OptionError(f"{of} needs the option {name!r} ({type_name(option.annotation)}).")
+        what = f"option {name!r} of {of}"
+        values[name] = convert(given[name], option.annotation, what) if name in given else option.default
+    return values
 
 
 def convert(value: Any, annotation: Any, what: str) -> Any:
@@ -145,11 +153,9 @@ def _as_number(value: Any, annotation: type) -> tuple[bool, Any]:
         value = value.item()  # numpy and torch scalars
     if isinstance(value, bool) or not isinstance(value, (int, float)):
         return False, None
-    if annotation is int:
-        return value == int(value) if value == value and abs(value) != float("inf") else False, int(value) if (
-            value == value and abs(value) != float("inf")
-        ) else None
-    return True, float(value)
+    if isinstance(value, int):
+        return True, value if annotation is int else float(value)
+    return (True, value) if annotation is float else (value.is_integer(), int(value) if value.is_integer() else None)
 
 
 def _as_sequence(value: Any, annotation: Any) -> tuple[bool, Any]:

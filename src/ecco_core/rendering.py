@@ -161,7 +161,9 @@ def plain_text(result: Result) -> str:
         lines += list(_token_scores(result))
     else:
         for block in result.blocks():
-            lines += ["", visible(block.title), *(_rows(block) if isinstance(block, Rows) else _heat(block))]
+            title = visible(block.title)
+            lines += ["", *([title] if title not in ("", lines[0]) else [])]
+            lines += _rows(block) if isinstance(block, Rows) else _heat(block)
     lines += [f"note: {visible(note)}" for note in result.notes]
     return "\n".join(lines)
 
@@ -210,11 +212,8 @@ def _heat(block: Heat) -> Iterator[str]:
             row = [f"{visible(str(t))} {v}" for t, v in zip(block.texts.values.reshape(matrix.shape)[i], row)]
         cells.append([visible(str(label)) if down else "", *row])
     yield from _aligned(cells)
-    hidden = [
-        f"{n - most} more {dim or 'rows'}"
-        for dim, n, most in ((down, matrix.shape[0], MOST_ROWS), (across, matrix.shape[1], MOST_COLUMNS))
-        if n > most
-    ]
+    sizes = ((down, matrix.shape[0], MOST_ROWS), (across, matrix.shape[1], MOST_COLUMNS))
+    hidden = [f"{n - most} more {dim}" for dim, n, most in sizes if n > most]
     if hidden:
         yield f"… and {', '.join(hidden)}"
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import importlib.metadata
 import sys
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 import attrs
@@ -13,8 +13,8 @@ import numpy as np
 
 from ecco_core.data.labelled import LabelledArray
 from ecco_core.data.results import Provenance, Result, Source, Target, TokenScores
-from ecco_core.errors import EccoError, OptionError, PluginError, did_you_mean, listed
-from ecco_core.options import Option, bind, convert, options_of
+from ecco_core.errors import EccoError, OptionError, PluginError
+from ecco_core.options import Option, fill, options_of
 from ecco_core.plugin.manager import Offer, plugins
 from ecco_core.plugin.specs import AnalysisSpec
 
@@ -26,77 +26,34 @@ if TYPE_CHECKING:
 Item = TypeVar("Item")
 
 
-def _targets(
-    *,
-    targets: int | Sequence[int] | None = None,
-    contrast: int | str | None = None,
-    score: Literal["logprob", "logit", "prob"] = "logprob",
-) -> None:
-    """What is explained.
+_Places = int | Sequence[int] | None
+_SCORES = Literal["logprob", "logit", "prob"]
 
-    Options:
-        targets: positions of the tokens to explain; -1 is the last, the run's length the token not chosen yet.
-            All generated tokens if left out.
-        contrast: a token (text or id): explain why the target rather than this.
-        score: the target's log-probability, logit or probability.
-    """
-
-
-def _sites(*, site: str = "resid_post") -> None:
-    """Where to read.
-
-    Options:
-        site: what to read in each block, such as resid_post or mlp_post, or a plugin's capture.
-    """
-
-
-def _layers(*, layers: int | Sequence[int] | None = None) -> None:
-    """Which layers.
-
-    Options:
-        layers: layers from 0; all if left out.
-    """
-
-
-def _positions(*, positions: int | Sequence[int] | None = None) -> None:
-    """Which positions.
-
-    Options:
-        positions: positions of tokens in the run; -1 is the last; all if left out.
-    """
-
-
-def _labels(*, labels: Sequence[str] | None = None) -> None:
-    """What the runs are called.
-
-    Options:
-        labels: one name per run or token group.
-    """
-
-
-def _seed(*, seed: int = 0) -> None:
-    """Randomness.
-
-    Options:
-        seed: start of everything random in the analysis.
-    """
-
-
-_GROUPS: dict[str, Callable[..., None]] = {
-    "targets": _targets,
-    "sites": _sites,
-    "layers": _layers,
-    "positions": _positions,
-    "labels": _labels,
+#: Options that core owns, by the group that an analysis takes them with: name, type, default, help.
+_GROUPS: dict[str, tuple[tuple[str, Any, Any, str], ...]] = {
+    "targets": (
+        (
+            "targets",
+            _Places,
+            None,
+            "positions of the tokens to explain; -1 is the last, the run's length the token "
+            "not chosen yet; all generated tokens if left out.",
+        ),
+        ("contrast", int | str | None, None, "a token (text or id): explain why the target rather than this."),
+        ("score", _SCORES, "logprob", "explain the target's log-probability, logit or probability."),
+    ),
+    "sites": (("site", str, "resid_post", "what to read in each block: a site, or a plugin's capture."),),
+    "layers": (("layers", _Places, None, "layers from 0; -1 is the last; all if left out."),),
+    "positions": (("positions", _Places, None, "positions of tokens in the run; -1 is the last; all if left out."),),
+    "labels": (("labels", Sequence[str] | None, None, "one name per run or group of tokens."),),
+    "seed": (("seed", int, 0, "start of everything random in the analysis."),),
 }
 
 
 def common_options(spec: AnalysisSpec) -> dict[str, Option]:
     """Return the options of an analysis that core owns: its groups', and the seed."""
-    options: dict[str, Option] = {}
-    for group in spec.takes:
-        options |= options_of(_GROUPS[group]) if group in _GROUPS else {}
-    return options | options_of(_seed)
+    rows = [row for group in (*spec.takes, "seed") for row in _GROUPS[group]]
+    return {name: Option(name, annotation, default, False, text) for name, annotation, default, text in rows}
 
 
 class Context:
@@ -104,7 +61,7 @@ class Context:
 
     Attributes:
         runs: the runs it works on; `run` the first, `pair` the first two.
-        options: common option -> value.
+        options: option -> value, common and own.
         rng: numpy random generator started from the seed; `seed` that seed.
     """
 
@@ -233,51 +190,29 @@ def analyze(name: str, runs: Run | Sequence[Run], **options: Any) -> Result:
     function = offer.load()
     given = (runs,) if not isinstance(runs, Sequence) else tuple(runs)
     _check_inputs(offer.spec, given)
-    common, own = split_options(offer, function, options)
-    context = Context(given, offer.spec, common)
+    own = options_of(function)
+    values = fill(common_options(offer.spec) | own, options, of=f"the analysis {offer.spec.name!r}")
+    context = Context(given, offer.spec, values)
     try:
-        result = function(context, **own)
+        result = function(context, **{option: values[option] for option in own})
     except EccoError:
         raise
     except Exception as error:
         raise PluginError(
             f"The analysis {name!r} of {offer.distribution} {offer.version} failed: {type(error).__name__}: {error}"
         ) from error
-    return _stamped(result, offer, context, own)
+    return _stamped(result, offer, context)
 
 
 def _check_inputs(spec: AnalysisSpec, runs: Sequence[Any]) -> None:
-    expected = {"run": "one run", "pair": "a pair of runs", "runs": "one or more runs"}.get(spec.inputs, spec.inputs)
-    fits = {"run": len(runs) == 1, "pair": len(runs) == 2, "runs": len(runs) >= 1}.get(spec.inputs, True)
+    expected = {"run": "one run", "pair": "a pair of runs", "runs": "one or more runs"}[spec.inputs]
+    fits = {"run": len(runs) == 1, "pair": len(runs) == 2, "runs": len(runs) >= 1}[spec.inputs]
     if not fits or not all(hasattr(run, "transcript") for run in runs):
         found = [type(run).__name__ for run in runs] if len(runs) < 4 else f"{len(runs)} of them"
         raise OptionError(f"The analysis {spec.name!r} works on {expected}, found {found}.")
 
 
-def split_options(
-    offer: Offer[AnalysisSpec], function: Callable[..., Any], given: Mapping[str, Any]
-) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Return the checked common options (with defaults) and the checked own options of an analysis.
-
-    Raises:
-        OptionError: an option is unknown or wrong.
-    """
-    common, own = common_options(offer.spec), options_of(function)
-    what = f"the analysis {offer.spec.name!r}"
-    for name in given:
-        if name not in common and name not in own:
-            known = [*own, *common]
-            raise OptionError(
-                f"{what} has no option {name!r}.{did_you_mean(name, known)} It takes: {listed(known, 20)}."
-            )
-    values = {name: option.default for name, option in common.items()}
-    for name in common:
-        if name in given:
-            values[name] = convert(given[name], common[name].annotation, f"option {name!r} of {what}")
-    return values, bind(function, {k: v for k, v in given.items() if k not in common}, of=what)
-
-
-def _stamped(result: Any, offer: Offer[AnalysisSpec], context: Context, own: Mapping[str, Any]) -> Result:
+def _stamped(result: Any, offer: Offer[AnalysisSpec], context: Context) -> Result:
     """Check that the result is of the declared kind and note where it comes from."""
     spec = offer.spec
     if not isinstance(result, Result) or spec.produces not in result.kinds():
@@ -286,8 +221,7 @@ def _stamped(result: Any, offer: Offer[AnalysisSpec], context: Context, own: Map
             f"{type(result).__name__}."
         )
     run = context.run
-    options = {k: v for k, v in {**context.options, **own}.items() if v is not None and not isinstance(v, Result)}
-    options.pop("seed", None)
+    options = {k: v for k, v in context.options.items() if v is not None and k != "seed" and not isinstance(v, Result)}
     versions = {name: _version(name) for name in ("ecco-core", "torch", "transformers")}
     provenance = Provenance(
         analysis=spec.name,

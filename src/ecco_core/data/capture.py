@@ -59,11 +59,6 @@ class Capture:
         tensor = self.get(site, layer, stack).detach().cpu()
         return tensor.float().numpy() if str(tensor.dtype) == "torch.bfloat16" else tensor.numpy()
 
-    @property
-    def nbytes(self) -> int:
-        """Bytes that the tensors hold."""
-        return sum(t.numel() * t.element_size() for t in self.tensors.values())
-
     def __repr__(self) -> str:
         sites = sorted({n for _, n, _ in self.tensors})
-        return f"Capture({', '.join(sites)}; {len(self.tensors)} tensors, {self.nbytes / 1e6:.1f} MB)"
+        return f"Capture({', '.join(sites)}; {len(self.tensors)} tensors)"

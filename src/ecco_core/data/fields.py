@@ -23,11 +23,6 @@ def as_rows(values: Iterable[Iterable[Any]]) -> tuple[tuple[Any, ...], ...]:
     return tuple(tuple(row) for row in values)
 
 
-def as_flags(values: Iterable[Any]) -> tuple[bool, ...]:
-    """Return the values as booleans."""
-    return tuple(bool(value) for value in values)
-
-
 def as_dict(values: Mapping[str, Any]) -> dict[str, Any]:
     """Return a copy of a mapping."""
     return dict(values)

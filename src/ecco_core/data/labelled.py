@@ -10,7 +10,7 @@ import attrs
 import numpy as np
 
 from ecco_core.data.fields import as_labels, as_tuple
-from ecco_core.errors import MissingDependencyError, OptionError, did_you_mean, listed
+from ecco_core.errors import MissingDependencyError, OptionError, listed
 
 
 def _read_only(values: Any) -> np.ndarray:
@@ -78,23 +78,16 @@ class LabelledArray:
         Raises:
             OptionError: no such dimension, or no such label along it.
         """
-        return self.isel(**{dim: self._places(dim, wanted) for dim, wanted in labels.items()})
-
-    def _places(self, dim: str, wanted: Any) -> int | list[int]:
-        self._check_dim(dim)
-        known = self.labels(dim)
-
-        def place(label: Any) -> int:
-            if label not in known:
-                raise OptionError(
-                    f"no {dim} {label!r} here; there are {listed([str(k) for k in known])}."
-                    + did_you_mean(str(label), [str(k) for k in known])
-                )
-            return known.index(label)
-
-        if isinstance(wanted, (list, tuple, range)) and wanted not in known:
-            return [place(label) for label in wanted]
-        return place(wanted)
+        places: dict[str, Any] = {}
+        for dim, wanted in labels.items():
+            self._check_dim(dim)
+            known = self.labels(dim)
+            several = isinstance(wanted, (list, tuple, range)) and wanted not in known
+            for label in wanted if several else [wanted]:
+                if label not in known:
+                    raise OptionError(f"no {dim} {label!r} here; there are {listed([str(k) for k in known])}.")
+            places[dim] = [known.index(label) for label in wanted] if several else known.index(wanted)
+        return self.isel(**places)
 
     def _check_dim(self, dim: str) -> None:
         if dim not in self.dims:

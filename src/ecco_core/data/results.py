@@ -12,7 +12,6 @@ import numpy as np
 from ecco_core.data.fields import as_dict, as_rows, as_tuple
 from ecco_core.data.labelled import LabelledArray, optional_library
 from ecco_core.data.tokens import Tokens
-from ecco_core.errors import TargetError
 
 
 @attrs.frozen(kw_only=True)
@@ -137,9 +136,11 @@ class Result:
 
     def blocks(self) -> Iterator[Heat | Rows]:
         """What to show of it as heat maps and tables: the view of every renderer that knows no better."""
+        main = f"{self.title} {getattr(self, 'quantity', '')}".strip()
         for name, array in self.arrays().items():
             if array.values.dtype.kind in "biuf" and array.values.ndim in (1, 2):
-                yield Heat(title=name, values=array)
+                texts = getattr(self, "texts", None) if name == "values" else None
+                yield Heat(title=main if name == "values" else name, values=array, texts=texts)
 
     def to_dataframe(self) -> Any:
         """The main array in long form: a column per dimension, and ``value`` (needs pandas)."""
@@ -216,17 +217,6 @@ class TokenScores(Result):
     change: LabelledArray | None = None
     baseline: str = ""
 
-    def row(self, position: int) -> np.ndarray:
-        """Scores of all sources ``(source,)`` for the first target at `position` of the run.
-
-        Raises:
-            TargetError: that position was not explained.
-        """
-        for i, target in enumerate(self.targets):
-            if target.position == position:
-                return np.asarray(self.values.values[i])
-        raise TargetError(f"position {position} was not explained; these were: {[t.position for t in self.targets]}.")
-
     def without_sources(self, positions: Iterable[int]) -> TokenScores:
         """The same with the scores of the tokens at `positions` set to zero, and a note that says so."""
         ignored = sorted({int(p) for p in positions})
@@ -276,10 +266,6 @@ class TokenGrid(Result):
     texts: LabelledArray | None = None
     quantity: str = ""
 
-    def blocks(self) -> Iterator[Heat | Rows]:
-        """One heat map with texts in its cells."""
-        yield Heat(title=f"{self.title} {self.quantity}".strip(), values=self.values, texts=self.texts)
-
 
 @attrs.frozen(kw_only=True, eq=False, repr=False)
 class Predictions(Result):
@@ -293,10 +279,6 @@ class Predictions(Result):
     values: LabelledArray
     texts: LabelledArray
     ids: LabelledArray | None = None
-
-    def blocks(self) -> Iterator[Heat | Rows]:
-        """One heat map of probabilities with the candidates in its cells."""
-        yield Heat(title=self.title, values=self.values, texts=self.texts)
 
 
 @attrs.frozen(kw_only=True, eq=False, repr=False)

@@ -10,7 +10,6 @@ from __future__ import annotations
 import json
 import math
 import os
-import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -71,21 +70,15 @@ def write_whole(path: Path, content: bytes) -> Path:
     Raises:
         StorageError: the folder is missing or may not be written.
     """
-    path = Path(path)
     if path.is_dir():
         raise StorageError(f"Cannot write {str(path)!r}: it is a folder; name a file in it.")
+    part = path.with_name(f".{path.name[:100]}.{os.getpid()}.part")
     try:
-        handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=path.name[:40])
         try:
-            with os.fdopen(handle, "wb") as file:
-                file.write(content)
-            mask = os.umask(0)
-            os.umask(mask)
-            Path(temporary).chmod(0o666 & ~mask)
-            Path(temporary).replace(path)
-        except BaseException:
-            Path(temporary).unlink(missing_ok=True)
-            raise
+            part.write_bytes(content)
+            part.replace(path)
+        finally:
+            part.unlink(missing_ok=True)
     except OSError as error:
         reason = f"the folder {str(path.parent)!r} does not exist" if not path.parent.is_dir() else error.strerror
         raise StorageError(f"Cannot write {str(path)!r}: {reason}.") from error

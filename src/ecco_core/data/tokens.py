@@ -9,7 +9,7 @@ from typing import Any
 import attrs
 import numpy as np
 
-from ecco_core.data.fields import as_flags
+from ecco_core.data.fields import as_tuple
 
 _NAMED = {"\n": "⏎", "\t": "⇥", "\r": "␍", " ": "·"}
 
@@ -62,8 +62,8 @@ class Tokens:
     ids: np.ndarray = attrs.field(converter=_ids)
     texts: tuple[str, ...] = attrs.field(converter=_strings)
     labels: tuple[str, ...] = attrs.field(converter=_strings)
-    starts_word: tuple[bool, ...] = attrs.field(converter=as_flags)
-    special: tuple[bool, ...] = attrs.field(converter=as_flags)
+    starts_word: tuple[bool, ...] = attrs.field(converter=as_tuple)
+    special: tuple[bool, ...] = attrs.field(converter=as_tuple)
 
     def __attrs_post_init__(self) -> None:
         lengths = {len(self.ids), len(self.texts), len(self.labels), len(self.starts_word), len(self.special)}

@@ -33,53 +33,30 @@ class EccoSpecs:
             @hookimpl
             def ecco_analyses():
                 return [AnalysisSpec(name="norms", summary="Norm of a site", target="my_plugin.norms:norms")]
-
-        Returns:
-            One spec per analysis.
         """
         raise NotImplementedError
 
     @hookspec
     def ecco_renderers(self) -> Iterable[RendererSpec]:
-        """Offer ways to show kinds of result: a medium, a file suffix.
-
-        Returns:
-            One spec per renderer.
-        """
+        """Offer ways to show kinds of result: a medium, a file suffix."""
         raise NotImplementedError
 
     @hookspec
     def ecco_captures(self) -> Iterable[CaptureSpec]:
-        """Offer things to capture that are computed from sites, usable wherever a site's name is.
-
-        Returns:
-            One spec per capture.
-        """
+        """Offer things to capture that are computed from sites, usable wherever a site's name is."""
         raise NotImplementedError
 
     @hookspec
     def ecco_model_configs(self) -> Iterable[Path]:
-        """Offer model YAML files, or folders of them.
-
-        Returns:
-            Existing paths.
-        """
+        """Offer model YAML files, or folders of them."""
         raise NotImplementedError
 
     @hookspec
     def ecco_model_sources(self) -> Iterable[ModelSource]:
-        """Offer models by names of the form ``source:model``.
-
-        Returns:
-            One spec per source.
-        """
+        """Offer models by names of the form ``source:model``."""
         raise NotImplementedError
 
     @hookspec
     def ecco_commands(self) -> Iterable[CommandSpec]:
-        """Offer commands of the ``ecco`` program.
-
-        Returns:
-            One spec per command.
-        """
+        """Offer commands of the ``ecco`` program."""
         raise NotImplementedError

@@ -104,20 +104,12 @@ class PluginManager:
             PluginError: several distributions claim that bare name.
         """
         distribution, _, bare = name.rpartition(":")
-        found = [
-            offer
-            for offer in self.offers(hook)
-            if bare in (offer.spec.name, *getattr(offer.spec, "aliases", ()))
-            and distribution in ("", offer.distribution)
-        ]
-        exact = [offer for offer in found if offer.spec.name == bare]
-        found = exact or found
+        offers = [offer for offer in self.offers(hook) if distribution in ("", offer.distribution)]
+        found = [offer for offer in offers if offer.spec.name == bare]
+        found = found or [offer for offer in offers if bare in getattr(offer.spec, "aliases", ())]
         if len(found) > 1:
-            raise PluginError(
-                f"{bare!r} is offered by {listed(o.distribution for o in found)}; name one as "
-                + " or ".join(repr(f"{o.distribution}:{bare}") for o in found)
-                + "."
-            )
+            names = " or ".join(repr(f"{o.distribution}:{bare}") for o in found)
+            raise PluginError(f"{bare!r} is offered by {listed(o.distribution for o in found)}; say {names}.")
         return found[0] if found else None
 
     def analysis(self, name: str) -> Offer[AnalysisSpec]:

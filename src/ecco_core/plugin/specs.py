@@ -3,55 +3,29 @@
 from __future__ import annotations
 
 import importlib
-import re
 from typing import Any, Literal
 
 import attrs
+from attrs import validators
 
-OPTION_GROUPS = ("targets", "features", "sites", "layers", "positions", "labels")
-INPUTS = ("run", "pair", "runs", "store")
+from ecco_core.data.fields import as_tuple
 
-
-def _name(instance: Any, attribute: Any, value: Any) -> None:
-    if not isinstance(value, str) or not re.fullmatch(r"[a-z][a-z0-9_]*", value):
-        raise ValueError(f"{attribute.name} must be lower-case letters, digits and '_', found {value!r}")
+OPTION_GROUPS = ("targets", "sites", "layers", "positions", "labels")
+INPUTS = ("run", "pair", "runs")
 
 
-def _command_name(instance: Any, attribute: Any, value: Any) -> None:
-    if not isinstance(value, str) or not re.fullmatch(r"[a-z][a-z0-9-]*", value):
-        raise ValueError(f"{attribute.name} must be lower-case letters, digits and '-', found {value!r}")
-
-
-def _target(instance: Any, attribute: Any, value: Any) -> None:
-    if not isinstance(value, str) or not re.fullmatch(r"[A-Za-z_][\w.]*:[A-Za-z_]\w*", value):
-        raise ValueError(f"target must read 'package.module:attribute', found {value!r}")
-
-
-def _text(instance: Any, attribute: Any, value: Any) -> None:
-    if not isinstance(value, str) or not value.strip() or "\n" in value:
-        raise ValueError(f"{attribute.name} must be one line of text, found {value!r}")
-
-
-def _one_of(*allowed: str) -> Any:
-    def check(instance: Any, attribute: Any, value: Any) -> None:
-        for item in (value,) if isinstance(value, str) else value:
-            if item not in allowed:
-                raise ValueError(f"{attribute.name} takes {', '.join(allowed)}; found {item!r}")
-
-    return check
-
-
-def _strings(value: Any) -> tuple[str, ...]:
-    if isinstance(value, str):
-        raise TypeError(f"expected a sequence of strings, found the string {value!r}")
-    return tuple(value)
+_NAME = validators.matches_re(r"[a-z][a-z0-9_]*")
+_COMMAND_NAME = validators.matches_re(r"[a-z][a-z0-9-]*")
+_TARGET = validators.matches_re(r"[A-Za-z_][\w.]*:[A-Za-z_]\w*")  # package.module:attribute
+_GROUPS = validators.deep_iterable(validators.in_(OPTION_GROUPS))
+_LINE = validators.matches_re(r"[^\n]*\S[^\n]*")
 
 
 @attrs.frozen(kw_only=True)
 class _Spec:
-    name: str = attrs.field(validator=_name)
-    summary: str = attrs.field(validator=_text)
-    target: str = attrs.field(validator=_target)
+    name: str = attrs.field(validator=_NAME)
+    summary: str = attrs.field(validator=_LINE)
+    target: str = attrs.field(validator=_TARGET)
 
     def load(self) -> Any:
         """Import the target's module and return the target."""
@@ -68,19 +42,19 @@ class AnalysisSpec(_Spec):
         summary: one line for lists.
         target: the function, ``"package.module:function"``; import heavy libraries inside of it.
         produces: the kind of result, a name such as ``"TokenScores"``.
-        inputs: what it takes: one ``run``, a ``pair``, several ``runs``, or a ``store`` of captures.
-        takes: groups of options that core owns and that it uses (``targets features sites layers positions
-            labels``); core parses and checks them and hands them over in ``ctx``.
+        inputs: what it takes: one ``run``, a ``pair``, or several ``runs``.
+        takes: groups of options that core owns and that it uses (``targets sites layers positions labels``);
+            core parses and checks them and hands them over in ``ctx``.
         needs_model: whether it cannot work from a saved run.
         tags: words to find it by. `reference`: paper or page of its formula.
     """
 
     produces: str = "TokenScores"
-    inputs: Literal["run", "pair", "runs", "store"] = attrs.field(default="run", validator=_one_of(*INPUTS))
-    takes: tuple[str, ...] = attrs.field(default=(), converter=_strings, validator=_one_of(*OPTION_GROUPS))
+    inputs: Literal["run", "pair", "runs"] = attrs.field(default="run", validator=validators.in_(INPUTS))
+    takes: tuple[str, ...] = attrs.field(default=(), converter=as_tuple, validator=_GROUPS)
     needs_model: bool = False
-    aliases: tuple[str, ...] = attrs.field(default=(), converter=_strings)
-    tags: tuple[str, ...] = attrs.field(default=(), converter=_strings)
+    aliases: tuple[str, ...] = attrs.field(default=(), converter=as_tuple)
+    tags: tuple[str, ...] = attrs.field(default=(), converter=as_tuple)
     reference: str = ""
 
 
@@ -94,9 +68,9 @@ class RendererSpec(_Spec):
         priority: among renderers of one kind and medium, the highest wins.
     """
 
-    accepts: tuple[str, ...] = attrs.field(default=("Result",), converter=_strings)
-    media_type: str = attrs.field(validator=_text)
-    suffixes: tuple[str, ...] = attrs.field(default=(), converter=_strings)
+    accepts: tuple[str, ...] = attrs.field(default=("Result",), converter=as_tuple)
+    media_type: str = attrs.field(validator=_LINE)
+    suffixes: tuple[str, ...] = attrs.field(default=(), converter=as_tuple)
     priority: int = 0
 
 
@@ -109,8 +83,8 @@ class CaptureSpec(_Spec):
         dims: names of the axes of what it returns.
     """
 
-    needs: tuple[str, ...] = attrs.field(default=("resid_post",), converter=_strings)
-    dims: tuple[str, ...] = attrs.field(default=("token", "unit"), converter=_strings)
+    needs: tuple[str, ...] = attrs.field(default=("resid_post",), converter=as_tuple)
+    dims: tuple[str, ...] = attrs.field(default=("token", "unit"), converter=as_tuple)
 
 
 @attrs.frozen(kw_only=True)
@@ -121,11 +95,11 @@ class ModelSource(_Spec):
         name: the part before the colon. `models`: the parts after it that there are.
     """
 
-    models: tuple[str, ...] = attrs.field(default=(), converter=_strings)
+    models: tuple[str, ...] = attrs.field(default=(), converter=as_tuple)
 
 
 @attrs.frozen(kw_only=True)
 class CommandSpec(_Spec):
     """A command ``ecco NAME``: the target is a ``click.Command``."""
 
-    name: str = attrs.field(validator=_command_name)
+    name: str = attrs.field(validator=_COMMAND_NAME)

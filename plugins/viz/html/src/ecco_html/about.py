@@ -1,0 +1,59 @@
+"""What stands around every kind of result: its title, its notes, and where it comes from."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from ecco_core import Provenance, Result
+from ecco_html.escape import escaped
+
+
+def title_of(result: Result) -> str:
+    """The result's title, or what it is."""
+    return result.title or result.provenance.analysis.replace("_", " ") or result.kinds()[0]
+
+
+def head(result: Result, lines: tuple[str, ...] = ()) -> str:
+    """Title, one line on the method and model, further `lines`, and the notes."""
+    origin = result.provenance
+    made = " · ".join(escaped(part) for part in (origin.analysis, origin.model, *origin.interventions) if part)
+    subtitle = [f'<div class="quiet">{text}</div>' for text in (made, *map(escaped, lines)) if text]
+    title = (
+        '<div class="title" role="heading" aria-level="3" style="font-weight:bold;font-size:1.15em">'
+        f"{escaped(title_of(result))}</div>"
+    )
+    return "\n".join([title, *subtitle, notes(result)]).strip()
+
+
+def notes(result: Result) -> str:
+    """What a reader must know, as a list that stands out."""
+    if not result.notes:
+        return ""
+    items = "".join(f"<li>{escaped(note)}</li>" for note in result.notes)
+    style = "border-left:3px solid;padding-left:1.6em;margin:.6em 0"
+    return f'<ul class="notes" aria-label="notes" style="{style}">{items}</ul>'
+
+
+def provenance(result: Result) -> str:
+    """Where the result comes from, folded away; an empty string if nothing is known of it."""
+    facts = [(name, value) for name, value in _facts(result.provenance) if value]
+    if not facts:
+        return ""
+    rows = "".join(f'<tr><th scope="row" style="text-align:left">{escaped(n)}</th><td>{escaped(v)}</td></tr>'
+                   for n, v in facts)  # fmt: skip
+    return (
+        '<details class="fold"><summary>how this was made</summary>'
+        f'<div class="scroll"><table class="origin">{rows}</table></div></details>'
+    )
+
+
+def _facts(origin: Provenance) -> Iterator[tuple[str, str]]:
+    yield "analysis", origin.analysis
+    yield "made by", origin.plugin
+    yield "model", origin.model
+    yield "architecture", origin.model_type
+    yield "changed by", ", ".join(origin.interventions)
+    yield "options", ", ".join(f"{k}={v!r}" for k, v in origin.options.items())
+    yield "seed", "" if origin.seed is None else str(origin.seed)
+    yield "computed in", " on ".join(part for part in (origin.precision, origin.device) if part)
+    yield "versions", ", ".join(f"{k} {v}" for k, v in origin.versions.items())

@@ -1,0 +1,107 @@
+"""The run's tokens as coloured spans: one row each for the prompt, the output and every other stack."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+
+from ecco_core import Tokens, TokenScores, visible
+from ecco_html.escape import direction, escaped, laid_out, number
+from ecco_html.painting import Place
+from ecco_html.palette import background
+
+_INK = "border-radius:3px;"
+_EXPLAINED = "border-bottom:1px dotted;"
+_SHOWN = "border:2px solid;"
+
+
+def token_rows(scores: TokenScores, shown: int | None, painted: Mapping[Place, float], greatest: float) -> str:
+    """Return all rows, painted for the target called `shown` (an index), on a scale up to `greatest`."""
+    draw = _Drawing(scores, shown, painted, greatest)
+    rows = "\n".join(draw.row(*row) for row in _split(scores))
+    return f'<div class="text" role="group" aria-label="tokens of the run">\n{rows}\n</div>'
+
+
+def home(scores: TokenScores) -> str:
+    """The stack whose tokens are explained."""
+    if scores.targets and scores.targets[0].stack in scores.tokens:
+        return scores.targets[0].stack
+    return "decoder" if "decoder" in scores.tokens else next(iter(scores.tokens), "decoder")
+
+
+def _split(scores: TokenScores) -> Iterator[tuple[str, str, int, int]]:
+    """Stack, label, first position and end of each row; a token not chosen yet makes a row longer by one."""
+    several = len(scores.tokens) > 1
+    for stack, tokens in scores.tokens.items():
+        size, name = len(tokens), f"{stack} " if several else ""
+        end = size + any(t.stack == stack and t.position == size for t in scores.targets)
+        given = scores.n_input_tokens if stack == home(scores) else size
+        if 0 < given < size:
+            yield stack, f"{name}prompt", 0, given
+            yield stack, f"{name}output", given, end
+        elif given == 0:
+            yield stack, f"{name}output", 0, end
+        else:
+            yield stack, stack if several else "prompt" if end > size else "text", 0, size
+            if end > size:
+                yield stack, f"{name}next", size, end
+
+
+class _Drawing:
+    def __init__(self, scores: TokenScores, shown: int | None, painted: Mapping[Place, float], greatest: float):
+        self.scores, self.painted, self.greatest = scores, painted, greatest
+        self.explained = {(t.stack, t.position) for t in scores.targets}
+        target = scores.targets[shown] if shown is not None else None
+        self.shown = (target.stack, target.position) if target else None
+        self.stacks = list(scores.tokens)
+
+    def row(self, stack: str, label: str, start: int, end: int) -> str:
+        tokens = self.scores.tokens[stack]
+        spans = "".join(self.token(stack, tokens, p) for p in range(start, end))
+        there = min(end, len(tokens)) - start
+        count = f"{there} token{'s' if there != 1 else ''}" if there else "not chosen yet"
+        way = direction("".join(tokens.texts[start:end]))
+        kind = label.split()[-1] if label.split()[-1] in ("output", "next") else "given"
+        return (
+            f'<div class="row {kind}" data-stack="{self.stacks.index(stack)}" style="margin-top:.6em"><div '
+            f'class="label" style="font-size:.8em"><b>{escaped(label)}</b> <span class="quiet">{count}</span></div>'
+            f'<div class="tokens" dir="{way}" style="white-space:pre-wrap;line-height:1.9">{spans}</div></div>'
+        )
+
+    def token(self, stack: str, tokens: Tokens, position: int) -> str:
+        """One token; its colour leaves out a single blank before a word, so that words stand apart."""
+        place = (stack, position)
+        text, kind = self._text(tokens, place)
+        classes, style = ["tok"] + ([kind] if kind else []), _INK + self._paint(place)
+        if place in self.explained:
+            classes.append("goal")
+            style += _SHOWN if place == self.shown else _EXPLAINED
+        blank = " " if len(text) > 1 and text[0] == " " and text[1] != " " else ""
+        end = "\n" if text.endswith("\n") else ""
+        ink = text.removeprefix(blank).removesuffix(end)
+        return (
+            f'<span class="{" ".join(classes)}" data-p="{position}" dir="auto" title="{self._title(place)}">{blank}'
+            f'<span class="ink" style="{style}">{escaped_layout(ink)}</span>{end}</span>'
+        )
+
+    def _paint(self, place: Place) -> str:
+        score = self.painted.get(place, 0.0)
+        paint = background(score / self.greatest, signed=self.scores.signed) if self.greatest else ""
+        return paint + ";" if paint else ""
+
+    def _text(self, tokens: Tokens, place: Place) -> tuple[str, str]:
+        """What stands on the page for a token, and what kind of text that is."""
+        position = place[1]
+        if position >= len(tokens):
+            return visible(next(t.text for t in self.scores.targets if (t.stack, t.position) == place)), "ghost"
+        if not tokens.texts[position]:
+            return visible(tokens.labels[position]) or "∅", "part"
+        return laid_out(tokens.texts[position]), "special" if tokens.special[position] else ""
+
+    def _title(self, place: Place) -> str:
+        score = self.painted.get(place)
+        return f"{place[1]}" + (f": {number(score, plus=self.scores.signed)}" if score is not None else "")
+
+
+def escaped_layout(text: str) -> str:
+    """Escape a text that is laid out already: its newlines are the only control characters, and stay."""
+    return "\n".join(escaped(line) for line in text.split("\n"))

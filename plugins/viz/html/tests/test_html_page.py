@@ -1,0 +1,387 @@
+"""What the pages contain, without a browser."""
+
+from __future__ import annotations
+
+import base64
+import json
+import re
+import subprocess
+import sys
+from html.parser import HTMLParser
+
+import numpy as np
+import pytest
+from ecco_html import ecco_renderers, packing, page, palette
+from ecco_html.escape import direction, escaped, laid_out, number, script_json
+from ecco_html.heat_map import MOST_COLUMNS, MOST_ROWS, Scale
+from html_results import (
+    HOSTILE,
+    contrast_scores,
+    every_kind,
+    hostile_scores,
+    long_scores,
+    small_scores,
+    story_scores,
+    translation_scores,
+    world_scores,
+)
+
+from ecco_core import LabelledArray, OptionError, Source, Table, Target, rendering
+from ecco_core.data.results import RESULT_KINDS
+
+VOID = {"meta", "br", "hr", "img", "input", "link"}
+
+
+class Outline(HTMLParser):
+    """Collects text and scripts, and checks that every element is closed in order."""
+
+    def __init__(self, markup):
+        super().__init__(convert_charrefs=True)
+        self.open, self.tags, self.text, self.scripts, self.attributes = [], [], "", [], []
+        self.feed(markup)
+        self.close()
+        assert not self.open, self.open
+
+    def handle_starttag(self, tag, attrs):
+        self.tags.append(tag)
+        self.attributes += [(tag, *pair) for pair in attrs]
+        if tag == "script":
+            self.scripts.append((dict(attrs).get("type", ""), ""))
+        if tag not in VOID:
+            self.open.append(tag)
+
+    def handle_endtag(self, tag):
+        assert self.open.pop() == tag
+
+    def handle_data(self, data):
+        if self.open and self.open[-1] == "script":
+            kind, text = self.scripts[-1]
+            self.scripts[-1] = (kind, text + data)
+        else:
+            self.text += data
+
+    @property
+    def data(self):
+        return next(json.loads(text) for kind, text in self.scripts if kind == "application/json")
+
+
+@pytest.mark.parametrize(
+    "result",
+    [*every_kind(), contrast_scores(), translation_scores(), world_scores(), hostile_scores()],
+    ids=lambda r: r.kinds()[0] + " " + r.title[:12],
+)
+class TestEveryPage:
+    def test_fragment_is_balanced_and_encodable(self, result):
+        Outline(result.to_html()).close()
+        result.to_html().encode("utf-8")
+
+    def test_fragment_is_a_fragment(self, result):
+        outline = Outline(result.to_html())
+        assert outline.tags[0] == "div"
+        assert not {"html", "head", "body", "title", "meta", "link", "iframe", "img", "h1"} & set(outline.tags)
+
+    def test_document_is_complete(self, result, tmp_path):
+        path = result.save(tmp_path / "page.html")
+        text = path.read_text("utf-8")
+        assert text.startswith('<!doctype html>\n<html lang="en">')
+        assert Outline(text).tags[:6] == ["html", "head", "meta", "meta", "meta", "title"]
+        assert "default-src 'none'" in text
+        assert result.to_html() in text
+
+    def test_nothing_external(self, result):
+        for word in ("http", "src=", "@import", "url(", "require(", "eval(", "innerHTML", "//cdn"):
+            assert word not in result.to_html().replace("img src=x", "").replace("&lt;img src=x", ""), word
+
+    def test_no_ids_that_could_clash(self, result):
+        names = {name for _, name, _ in Outline(result.to_html()).attributes}
+        assert not {n for n in names if n == "id" or n.startswith("on")}
+
+    def test_no_character_that_acts(self, result):
+        assert not re.search("[\x00-\x09\x0b-\x1f\x7f\u200e\u200f\u202a-\u202e\u2066-\u2069\ud800-\udfff\u2028\u2029]",
+                             result.to_html())  # fmt: skip
+
+    def test_same_result_same_page(self, result):
+        assert result.to_html() == result.to_html()
+
+
+def test_every_kind_is_covered():
+    assert {type(r) for r in every_kind()} == set(RESULT_KINDS)
+
+
+def test_media_and_suffixes():
+    specs = {s.name: s for s in ecco_renderers()}
+    assert {s.media_type for s in specs.values()} == {"text/html", "text/html;profile=document"}
+    for kind in every_kind():
+        assert rendering.find_renderer(kind, media_type="text/html").distribution == "ecco-html"
+        assert rendering.find_renderer(kind, suffix=".htm").spec.media_type == "text/html;profile=document"
+    assert set(rendering.mimebundle(small_scores())) == {"text/plain", "text/html"}
+
+
+def test_importing_the_plugin_is_light():
+    code = (
+        "import ecco_html, sys; ecco_html.ecco_renderers(); print([m for m in ('numpy', 'torch') if m in sys.modules])"
+    )
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "[]\n"
+
+
+def test_size_budget():
+    weight = sum(len(page.asset(name).encode()) for name in ("page.js", "token_scores.js", "page.css"))
+    assert weight <= 20_000
+    assert "</" not in page.asset("page.css") + page.script("token_scores.js")
+    assert "<!--" not in page.asset("page.css") + page.script("token_scores.js")
+
+
+def test_long_result_stays_small():
+    assert len(long_scores().to_html().encode()) < 1_500_000
+
+
+# Hostile text
+
+
+def test_hostile_text_is_text():
+    outline = Outline(hostile_scores().to_html())
+    assert [kind for kind, _ in outline.scripts] == ["text/css", "application/json", ""]
+    assert "img" not in outline.tags
+    assert "<img src=x onerror=window.pwned=1>" in outline.text
+    assert r"\x1b[31m\x07" in outline.text
+    assert r"\u202egnp.exe\u2066" in outline.text
+    assert outline.data["targets"][0][2].startswith("'</script>")
+
+
+@pytest.mark.parametrize("text", HOSTILE)
+def test_script_json_is_inert_and_exact(text):
+    encoded = script_json([text])
+    assert encoded.isascii()
+    assert not set("<>&") & set(encoded)
+    assert json.loads(encoded) == [text]
+
+
+def test_table_cells_are_escaped():
+    html = Table(title="<b>", columns=("<i>", "x"), rows=(("</td><script>", 1), ("\ud800", None))).to_html()
+    assert "<b>" not in html.split("<script")[0]
+    assert "&lt;/td&gt;&lt;script&gt;" in html
+    assert r"\ud800" in html
+
+
+# Numbers and texts
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [(1.23456, "1.235"), (-0.5, "−0.5"), (0.0, "0"), (-0.0, "0"), (1e-9, "1e−9"), (123456.0, "1.235e5"),
+     (float("nan"), "not a number"), (float("-inf"), "−∞"), (np.float32(0.25), "0.25"), (True, "1")],
+)  # fmt: skip
+def test_number(value, text):
+    assert number(value) == text
+
+
+def test_plus_sign():
+    assert [number(x, plus=True) for x in (1.0, 0.0, -1.0)] == ["+1", "0", "−1"]
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"), [(" a", " a"), ("\n", "⏎\n"), (" \n\nb", " ⏎\n⏎\nb"), ("⏎", "⏎"), ("\r\n", "␍⏎\n"), ("", "")]
+)
+def test_layout_of_newlines(text, shown):
+    assert laid_out(text) == shown
+
+
+@pytest.mark.parametrize(
+    ("text", "way"), [("abc", "ltr"), ("", "ltr"), ("1. مرحبا", "rtl"), ("שלום abc", "rtl"), ("日本", "ltr")]
+)
+def test_direction(text, way):
+    assert direction(text) == way
+
+
+def test_parts_of_a_character_show_their_bytes():
+    assert escaped("<F0 93>") in world_scores().to_html()
+
+
+# Token scores
+
+
+def test_static_text_is_the_run():
+    result = story_scores()
+    markup = result.to_html()
+    rows = re.findall(r'class="tokens".*?</div>', markup, re.S)
+    shown = "".join(Outline("<p " + row.removesuffix("</div>") + "</p>").text for row in rows)
+    assert shown.replace("⏎\n", "\n") == result.tokens["decoder"].text
+
+
+def test_words_say_what_is_shown():
+    text = Outline(story_scores(notes=("Mind the gap.",)).to_html()).text
+    for words in ("Which tokens led", "prompt", "output", "Mind the gap.", "integrated_gradients", "tiny:prose",
+                  "signed scores", "baseline: the embedding of", "completeness error", "of the change", "against −",
+                  "position 54", "ecco-captum 0.1.0", "how this was made"):  # fmt: skip
+        assert words in text, words
+
+
+def test_no_baseline_no_promise():
+    text = Outline(small_scores().to_html()).text
+    assert "baseline" not in text
+    assert "no completeness promise" in text
+
+
+def test_static_colours_are_those_of_the_last_target():
+    result = small_scores()
+    spans = re.findall(r'data-p="(\d)".*?style="([^"]*)"', result.to_html())
+    for place, style in spans:
+        level = result.values.values[-1][int(place)] / 0.625
+        assert palette.background(level, signed=True) in style
+        assert ("background" in style) == bool(level)
+
+
+def test_scale_all_uses_the_greatest_of_all():
+    values = LabelledArray([[1.0, 0, 0], [4.0, -2.0, 0]], ("target", "source"))
+    result = small_scores(("a", "b", "c"), given=1, values=values)
+    flipped = small_scores(("a", "b", "c"), given=1, values=LabelledArray(values.values[::-1], values.dims))
+    assert "+1</span> for" in flipped.to_html()
+    assert "+4</span> for" in flipped.to_html(scale="all")
+    assert "one scale for all targets" in flipped.to_html(scale="all")
+    assert Outline(result.to_html(scale="all")).data["shared"] == 4.0
+    with pytest.raises(OptionError, match="'row' or 'all'"):
+        result.to_html(scale="al")
+
+
+def test_exact_numbers_up_to_the_limit():
+    result = story_scores()
+    rows = Outline(result.to_html()).data["rows"]
+    padded = np.array([row + [0] * (result.values.shape[1] - len(row)) for row in rows])
+    np.testing.assert_allclose(padded, result.values.values, rtol=5e-6)
+
+
+def test_half_precision_beyond_the_limit():
+    result = long_scores(600, 120)
+    values = result.values.values
+    assert values.size > packing.EXACT_CELLS
+    for row, text in zip(values, Outline(result.to_html()).data["rows"]):
+        halves = np.frombuffer(base64.b64decode(text), "<f2").astype(float) / 2**15 * np.abs(row).max()
+        padded = np.pad(halves, (0, len(row) - len(halves)))
+        big = np.abs(row) > 1e-5
+        np.testing.assert_allclose(padded[big], row[big], rtol=6e-4)
+
+
+def test_numbers_that_are_none():
+    values = LabelledArray([[np.nan, np.inf, -np.inf], [np.nan, 1.0, 0.0]], ("target", "source"))
+    outline = Outline(small_scores(("a", "b", "c"), given=1, values=values).to_html())
+    assert outline.data["rows"] == [[None, None, None], [None, 1]]
+
+
+@pytest.mark.parametrize("values", [np.zeros((3, 6)), np.zeros((0, 6))])
+def test_nothing_to_paint(values):
+    targets = small_scores().targets[: len(values)]
+    html = small_scores(values=LabelledArray(values, ("target", "source")), targets=targets).to_html()
+    assert "rgba(213,94,0,0" not in html.split("legend")[0]
+    assert ("No target was explained." in html) == (not len(values))
+
+
+def test_sources_that_cover_several_tokens():
+    result = contrast_scores()
+    html = result.to_html()
+    source = Outline(html).data["sources"][3]
+    assert source == [0, "' the key'", 3, 4]
+    paints = dict(re.findall(r'data-p="(\d+)"[^>]*>\s?<span class="ink" style="([^"]*)"', html))
+    assert paints["3"] == paints["4"] != ""
+
+
+def test_token_not_chosen_yet():
+    html = contrast_scores().to_html()
+    assert 'class="tok ghost goal" data-p="15"' in html
+    assert "not chosen yet" in html
+
+
+def test_explained_token_that_does_not_stand_there():
+    result = small_scores(targets=[Target(position=3, token_id=-5, text=" under")], values=LabelledArray(
+        np.ones((1, 6)), ("target", "source")))  # fmt: skip
+    assert "position 3, where ' on' stands" in Outline(result.to_html()).text
+
+
+def test_a_row_for_each_stack():
+    labels = re.findall(r'class="label"[^>]*><b>([^<]*)', translation_scores().to_html())
+    assert labels == ["encoder", "decoder prompt", "decoder output"]
+
+
+def test_source_outside_the_page_is_not_painted():
+    sources = [*small_scores().sources[:5], Source(stack="decoder", positions=(99,), text="?")]
+    Outline(small_scores(sources=sources).to_html())
+
+
+# Heat maps and tables
+
+
+def test_heat_map_is_accessible():
+    html = next(r for r in every_kind() if r.kinds()[0] == "TokenGrid").to_html()
+    assert '<th scope="row" dir="auto">5</th>' in html
+    assert '<th scope="col" dir="auto">4  Nora</th>' in html
+    assert "<caption" in html
+    assert "probability of the top token" in html
+
+
+def test_heat_map_counts_what_it_leaves_out():
+    from ecco_core import Grid
+
+    html = Grid(values=LabelledArray(np.ones((MOST_ROWS + 3, MOST_COLUMNS + 4)), ("a", "b"))).to_html()
+    assert "3 more along a, 4 more along b" in html
+    assert html.count("<td") == MOST_ROWS * MOST_COLUMNS
+
+
+@pytest.mark.parametrize(
+    ("values", "expected"),
+    [([1.0, 3.0], Scale(1, 3, signed=False)), ([-1.0, 3.0], Scale(-3, 3, signed=True)),
+     ([np.nan], Scale(0, 0, signed=False)), ([np.inf, 2.0], Scale(2, 2, signed=False))],
+)  # fmt: skip
+def test_scale(values, expected):
+    assert Scale.of(values) == expected
+
+
+def test_equal_numbers_do_not_divide_by_zero():
+    assert Scale.of([2.0, 2.0]).level(2.0) == 0.5
+
+
+# Contrast
+
+
+def luminance(colour):
+    linear = [v / 12.92 if v <= 0.04045 else ((v + 0.055) / 1.055) ** 2.4 for v in (c / 255 for c in colour)]
+    return np.dot(linear, (0.2126, 0.7152, 0.0722))
+
+
+def contrast(a, b):
+    low, high = sorted((luminance(a), luminance(b)))
+    return (high + 0.05) / (low + 0.05)
+
+
+HOSTS = {
+    "document": ((255, 255, 255), (28, 28, 30)),
+    "document, dark": ((22, 23, 26), (230, 230, 230)),
+    "JupyterLab": ((255, 255, 255), (33, 33, 33)),
+    "JupyterLab, dark": ((17, 17, 17), (255, 255, 255)),
+    "VS Code": ((255, 255, 255), (59, 59, 59)),
+    "VS Code, dark": ((30, 30, 30), (212, 212, 212)),
+}
+
+
+@pytest.mark.parametrize("host", HOSTS)
+@pytest.mark.parametrize("signed", [True, False])
+def test_text_on_every_paint_can_be_read(host, signed):
+    paper, ink = HOSTS[host]
+    for level in np.linspace(-1, 1, 201):
+        colour = palette.shade(float(level), signed=signed)
+        if colour:
+            *paint, alpha = map(float, re.findall(r"[\d.]+", colour))
+            mixed = [alpha * p + (1 - alpha) * q for p, q in zip(paint, paper)]
+            assert contrast(mixed, ink) >= 4.5, (host, level)
+
+
+@pytest.mark.parametrize("host", HOSTS)
+def test_quiet_text_can_be_read(host):
+    paper, ink = HOSTS[host]
+    share = (
+        float(re.search(r"\.quiet \{ color: color-mix\(in srgb, currentColor (\d+)%", page.asset("page.css"))[1]) / 100
+    )
+    assert contrast([share * i + (1 - share) * p for i, p in zip(ink, paper)], paper) >= 4.5
+
+
+def test_levels_beyond_the_scale():
+    assert palette.shade(7.0, signed=True) == palette.shade(1.0, signed=True)
+    assert palette.shade(float("nan"), signed=True) == palette.shade(0.0, signed=True) == ""
