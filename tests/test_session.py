@@ -188,7 +188,7 @@ def test_negative_targets_count_from_the_end(gpt2):
     [
         ("no-such/model", ecco.ModelNotFoundError, "No model 'no-such/model'"),
         ("tiny:poetry", ecco.ModelNotFoundError, "poetry"),
-        ("tyni:prose", ecco.ModelNotFoundError, r"No model source 'tyni'.* Did you mean 'tiny'"),
+        ("tinny:prose", ecco.ModelNotFoundError, r"No model source 'tinny'.* Did you mean 'tiny'"),
         ((1, 2), ecco.OptionError, r"\(model, tokenizer\), found \(int, int\)"),
     ],
 )
@@ -199,7 +199,7 @@ def test_unknown_models_are_one_sentence(what, error, message):
 
 def test_a_folder_without_a_model_says_what_it_holds(tmp_path):
     (tmp_path / "notes.txt").write_text("x")
-    with pytest.raises(ecco.ModelNotFoundError, match=r"holds no transformers model \(it has: notes.txt\)"):
+    with pytest.raises(ecco.ModelNotFoundError, match=r"no config\.json \(it has: notes\.txt\)"):
         ecco.from_pretrained(str(tmp_path))
 
 

@@ -31,8 +31,8 @@ def demo(save: Path) -> None:
     from ecco_core.session.language_model import from_pretrained
 
     _check_suffixes((save,))
-    lm = from_pretrained(MODEL)
     quiet_transformers()
+    lm = from_pretrained(MODEL)
     click.echo(f"{lm.name} continues a prompt:\n")
     run = lm.generate(PROMPT, max_new_tokens=TOKENS, do_sample=False)
     click.echo(f"    {run!r}\n".replace("\n", "\n    "))

@@ -205,25 +205,25 @@ def _resolve(name: str) -> str:
 def _from_name(name: str, folder: str, options: dict[str, Any]) -> LanguageModel:
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
+    path = Path(folder)
+    if path.is_dir() and not (path / "config.json").is_file():
+        there = listed(sorted(p.name for p in path.iterdir()), 6)
+        raise ModelNotFoundError(f"The folder {name!r} holds no transformers model: no config.json (it has: {there}).")
     wanted = {k: options[k] for k in ("revision", "token", "cache_dir", "trust_remote_code") if k in options}
     try:
         tokenizer = AutoTokenizer.from_pretrained(folder, **wanted)
         model = AutoModelForCausalLM.from_pretrained(folder, **options).eval()
     except OSError as error:
-        raise ModelNotFoundError(_not_found(name, folder, error)) from error
+        raise ModelNotFoundError(_not_found(name, path, error)) from error
     except (ValueError, ImportError, KeyError) as error:
         first = " ".join(str(error).split())[:400]
         raise ArchitectureError(f"{name!r} cannot be opened as a causal language model: {first}") from error
     return LanguageModel(model, tokenizer, name)
 
 
-def _not_found(name: str, folder: str, error: OSError) -> str:
-    path = Path(folder)
-    if path.is_dir():
-        there = listed(sorted(p.name for p in path.iterdir()), 6)
-        return (
-            f"The folder {name!r} holds no transformers model (it has: {there}): {' '.join(str(error).split())[:200]}"
-        )
+def _not_found(name: str, folder: Path, error: OSError) -> str:
+    if folder.is_dir():
+        return f"The folder {name!r} does not load: {' '.join(str(error).split())[:300]}"
     sources = [f"{o.spec.name}:{m}" for o in plugins().offers("ecco_model_sources") for m in o.spec.models]
     near = did_you_mean(name, sources)
     here = f" Here without a network: {listed(sources)}." if sources else " Offline models: pip install ecco-tiny"

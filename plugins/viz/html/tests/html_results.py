@@ -237,3 +237,8 @@ def every_kind():
         Fitted(title="Tuned lens", parameters={"weight": np.zeros((6, 8, 8)), "bias": np.zeros((6, 8))},
                settings={"steps": 250, "learning_rate": 1e-3}),
     ]  # fmt: skip
+
+
+def row_at(result, position):
+    """Scores ``(source,)`` of the first target at `position`."""
+    return next(row for target, row in zip(result.targets, result.values.values) if target.position == position)

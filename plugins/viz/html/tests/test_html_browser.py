@@ -16,6 +16,7 @@ from html_results import (
     every_kind,
     hostile_scores,
     long_scores,
+    row_at,
     small_scores,
     story_scores,
     translation_scores,
@@ -137,7 +138,7 @@ def test_hover_paints_what_led_to_a_token(visit):
     token(page, 3).hover()
     expect(view(page, ".name")).to_have_text("' on'")
     expect(view(page, ".where")).to_have_text("at position 3")
-    row = result.row(3)
+    row = row_at(result, 3)
     for place in range(6):
         assert alpha(ink(page, place)) == pytest.approx(0.62 * row[place] / np.abs(row).max(), abs=0.006)
     expect(view(page, ".high")).to_have_text("+0.375")
@@ -165,7 +166,7 @@ def test_click_pins_and_sources_tell_exact_scores(visit):
     target = result.targets[10]
     token(page, target.position).click()
     expect(token(page, target.position)).to_have_attribute("aria-pressed", "true")
-    row = result.row(target.position)
+    row = row_at(result, target.position)
     for place in (0, 7, 33, 38, target.position - 1, target.position + 2):
         token(page, place).hover()
         expect(view(page, ".name")).to_have_text(f"'{target.text}'")
@@ -401,7 +402,7 @@ def test_without_scripts_it_can_be_read(visit, scheme):
     page = visit(result, java_script_enabled=False, color_scheme=scheme)
     expect(page.locator(".title")).to_have_text("Small")
     expect(page.locator(".name")).to_have_text("' mat'")
-    for place, score in enumerate(result.row(5)):
+    for place, score in enumerate(row_at(result, 5)):
         locator = page.locator(f'.tok[data-p="{place}"] .ink')
         expect(locator).to_be_visible()
         style = locator.get_attribute("style")
@@ -480,7 +481,7 @@ def test_a_long_result_is_interactive(visit, record_property):
     expect(token(page, 0)).not_to_be_in_viewport()
     token(page, 1990).click()
     token(page, 1980).hover()
-    assert told(view(page, ".tip").inner_text()) == pytest.approx(result.row(1990)[1980], rel=6e-3)
+    assert told(view(page, ".tip").inner_text()) == pytest.approx(row_at(result, 1990)[1980], rel=6e-3)
 
 
 def test_values_beyond_numbers(visit):

@@ -8,10 +8,8 @@ import unicodedata
 import ecco_terminal
 import numpy as np
 import pytest
-from ecco_terminal import blocks
-from ecco_terminal import token_scores as scores_view
-from hypothesis import given, settings
-from hypothesis import strategies as st
+from ecco_terminal import blocks, token_scores as scores_view
+from hypothesis import given, settings, strategies as st
 from rich.cells import cell_len
 from terminal_examples import every_kind, token_scores
 
@@ -82,7 +80,8 @@ def test_no_token_acts_on_the_terminal(texts, colour, width, data):
 @given(
     st.lists(st.tuples(hostile, hostile), min_size=1, max_size=5),
     hostile,
-    st.sampled_from(SYSTEMS), st.integers(20, 80)
+    st.sampled_from(SYSTEMS),
+    st.integers(20, 80),
 )
 def test_no_label_or_cell_acts_on_the_terminal(cells, title, colour, width):
     texts = np.empty((len(cells), 2), dtype=object)

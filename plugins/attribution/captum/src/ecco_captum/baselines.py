@@ -17,7 +17,7 @@ def baseline(name: str, scores: ScoreModule, tokenizer: Any) -> tuple[torch.Tens
 
     Args:
         name: ``auto`` (the tokenizer's mask, unknown, end, begin or padding token, the first that has a proper
-            embedding; else the token whose embedding is nearest to the mean), ``mean`` (of all embeddings),
+            embedding; else, of the tokens that have one, the nearest to the mean), ``mean`` (of all embeddings),
             ``zero``, or a token's text.
 
     Raises:
@@ -42,11 +42,13 @@ def _vocabulary(scores: ScoreModule) -> torch.Tensor:
 def _auto(scores: ScoreModule, tokenizer: Any) -> int:
     vocabulary = _vocabulary(scores)
     norms = vocabulary.norm(dim=-1)
+    proper = norms > _SMALL * norms.median()
     for kind in _SPECIAL:
         token = getattr(tokenizer, f"{kind}_token_id", None)
-        if isinstance(token, int) and token < len(norms) and norms[token] > _SMALL * norms.median():
+        if isinstance(token, int) and token < len(norms) and proper[token]:
             return token
-    return int((vocabulary - vocabulary.mean(0)).norm(dim=-1).argmin())
+    distance = (vocabulary - vocabulary.mean(0)).norm(dim=-1)
+    return int(distance.masked_fill(~proper, torch.inf).argmin())
 
 
 def _token(text: str, tokenizer: Any) -> int:

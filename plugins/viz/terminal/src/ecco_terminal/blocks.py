@@ -20,9 +20,7 @@ WIDEST_LABEL = 16
 SHADES = " ░▒▓█"
 
 
-def render(
-    result: Result, *, width: int | None = None, colour: Colour = "auto", theme: ThemeName = "auto"
-) -> str:
+def render(result: Result, *, width: int | None = None, colour: Colour = "auto", theme: ThemeName = "auto") -> str:
     """Show each block of a result: heat maps with coloured cells, tables with aligned columns.
 
     Options:
