@@ -162,8 +162,13 @@ def test_the_demo_explains_a_copied_token_and_writes_a_page(tmp_path):
     assert code == 0, err
     for word in ("completeness error", "integrated gradients", "log-probability", "baseline", str(page)):
         assert word in out
+    for question in ("Why ' Nora'?", "And why ' Nora' rather than ' Felix'?"):
+        answer = out[out.index(question) :].splitlines()
+        strongest = next(line for line in answer if line.startswith("  "))
+        assert strongest.endswith("' Nora'")
     text = page.read_text(encoding="utf-8")
-    assert "http" not in text
+    assert "http://" not in text
+    assert "https://" not in text
     assert "Traceback" not in err
 
 

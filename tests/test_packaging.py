@@ -63,6 +63,7 @@ class Environment:
         self.python = folder / "bin" / "python"
         (site,) = (folder / "lib").glob("python*/site-packages")
         (site / "borrowed.pth").write_text(f"{borrowed}\n")
+        check([self.python, "-m", "pip", "uninstall", "--quiet", "--yes", "setuptools"])  # would hide the borrowed one
         check([self.python, "-m", "pip", "install", "--quiet", "--no-index", "--find-links", built, *names])
         self.ecco = folder / "bin" / "ecco"
         self.away = folder  # a working directory without our sources
@@ -166,6 +167,11 @@ torch.testing.assert_close(capture.get("resid_norm", 2), capture.get("resid_post
 print(type(grid).__name__, grid.values.shape == (2, len(run)), grid.provenance.plugin)
 """
     assert everything.run(everything.python, "-W", "ignore", "-c", code).strip() == "TokenGrid True ecco-norms 0.1.0"
+
+
+def test_the_examples_own_tests_pass_where_it_is_installed(everything, tmp_path):
+    shutil.copytree(SOURCES["ecco-norms"], tmp_path / "ecco-norms", ignore=shutil.ignore_patterns("__pycache__"))
+    everything.run(everything.python, "-m", "pytest", "-q", "-p", "no:cacheprovider", tmp_path / "ecco-norms")
 
 
 def test_the_example_is_at_most_25_lines():

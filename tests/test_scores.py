@@ -150,3 +150,41 @@ def test_dropout_is_off_while_explaining_a_model_in_training_mode(make_lm):
     lm.model.train()
     again = lm("The captain is called Nora.").analyze("saliency", targets=[5]).values.values
     assert (expected == again).all()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("raised", [KeyboardInterrupt, MemoryError])
+@pytest.mark.parametrize("work", ["saliency", "ig", "capture"])
+def test_an_interrupt_at_any_module_leaves_the_model_as_it_was(make_lm, work, raised):
+    """Stop at the k-th module that runs, for every k until the work gets through."""
+    lm = make_lm("llama")
+    lm.model.train()
+    run = lm("The captain is")
+    before = state_of(lm.model)
+    jobs = {
+        "saliency": lambda: run.analyze("saliency", targets=[2]),
+        "ig": lambda: run.analyze("ig", targets=[2, 3], n_steps=2),
+        "capture": lambda: (run.release(), run.capture("mlp_post", "attn_out", "logits")),
+    }
+    for k in range(1000):
+        calls = 0
+
+        def stop(*_, k=k):
+            nonlocal calls
+            calls += 1
+            if calls > k:
+                raise raised("planted")
+
+        handle = torch.nn.modules.module.register_module_forward_pre_hook(stop)
+        try:
+            jobs[work]()
+            finished = True
+        except (raised, ecco.PluginError):
+            finished = False
+        finally:
+            handle.remove()
+        assert state_of(lm.model) == before
+        if finished:
+            break
+    assert finished
+    assert k > 20

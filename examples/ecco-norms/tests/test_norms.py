@@ -2,15 +2,13 @@ import ast
 from pathlib import Path
 from types import SimpleNamespace
 
+import ecco_norms
 import numpy as np
 import pytest
+import torch
+from ecco_norms.norms import norms, resid_norm
 
-ecco_norms = pytest.importorskip("ecco_norms", reason="pip install --no-deps -e examples/ecco-norms")
-torch = pytest.importorskip("torch")
-
-from ecco_norms.norms import norms, resid_norm  # noqa: E402
-
-import ecco_core as ecco  # noqa: E402
+import ecco_core as ecco
 
 
 class FakeContext:
@@ -53,7 +51,6 @@ def test_the_plugin_is_as_short_as_we_say():
 
 
 def test_end_to_end():
-    pytest.importorskip("ecco_tiny")
     lm = ecco.from_pretrained("tiny:prose")
     run = lm.generate("The captain is called Nora.", max_new_tokens=3)
     grid = run.analyze("norms", layers=[0, 1])

@@ -8,12 +8,20 @@ from typing import TYPE_CHECKING
 
 import click
 
+from ecco_core.cli.main import quiet_transformers
+from ecco_core.cli.run import check_suffixes
+
 if TYPE_CHECKING:
+    from ecco_core.data.results import Result
     from ecco_core.session.run import Run
 
 MODEL = "tiny:prose"
-PROMPT = "The captain is called Nora."
-TOKENS = 12
+PROMPT = (
+    "We met a captain called Nora. We met a cook called Felix. They talked until midnight.\n\n"
+    "The name of the captain was"
+)
+OTHER = " Felix"
+TOKENS = 8
 
 
 @click.command()
@@ -26,30 +34,44 @@ TOKENS = 12
 )
 def demo(save: Path) -> None:
     """Explain what a small model says, offline: prints it, and writes a page."""
-    from ecco_core.cli.main import quiet_transformers
-    from ecco_core.cli.run import _check_suffixes
+    from ecco_core.data.tokens import visible
     from ecco_core.session.language_model import from_pretrained
 
-    _check_suffixes((save,))
+    check_suffixes((save,))
     quiet_transformers()
     lm = from_pretrained(MODEL)
-    click.echo(f"{lm.name} continues a prompt:\n")
     run = lm.generate(PROMPT, max_new_tokens=TOKENS, do_sample=False)
-    click.echo(f"    {run!r}\n".replace("\n", "\n    "))
-    for chapter in (_why_this_token,):
+    prompt, output = run.tokens.part(slice(0, run.n_input_tokens)).text, run.output_text
+    click.echo(f"{lm.name} reads:     {visible(prompt)}\n{' ' * len(lm.name)} and goes on: {visible(output)}\n")
+    for chapter in (_why_this_token, _why_not_another, _page):
         for line in chapter(run, save):
             click.echo(line, color=True)
 
 
 def _why_this_token(run: Run, save: Path) -> Iterator[str]:
-    """Attribution: what led to the copied token, and the page for all of them."""
-    from ecco_core import rendering
-
+    """Attribution: what led to the copied token."""
     position = _copied(run)
     yield f"Why {run.tokens[position]!r}? Integrated gradients:\n"
-    yield rendering.terminal_or_plain(run.analyze("integrated_gradients", targets=[position]))
+    yield _shown(run.analyze("integrated_gradients", targets=[position]))
+
+
+def _why_not_another(run: Run, save: Path) -> Iterator[str]:
+    """Contrast: what spoke for the copied token rather than the other name."""
+    position = _copied(run)
+    yield f"\nAnd why {run.tokens[position]!r} rather than {OTHER!r}?\n"
+    yield _shown(run.analyze("integrated_gradients", targets=[position], contrast=OTHER))
+
+
+def _shown(result: Result) -> str:
+    from ecco_core.rendering import terminal_or_plain
+
+    return terminal_or_plain(result)
+
+
+def _page(run: Run, save: Path) -> Iterator[str]:
+    """The page for all generated tokens."""
     page = run.analyze("integrated_gradients").save(save)
-    yield f"\nAll generated tokens, to point at: {page}"
+    yield f"\nAll generated tokens, to point at in a browser: {page}"
 
 
 def _copied(run: Run) -> int:

@@ -153,7 +153,7 @@ def _callback(name: str, options: list[str]) -> Callable[..., None]:
         from ecco_core.cli.main import quiet_transformers
         from ecco_core.session.language_model import from_pretrained
 
-        _check_suffixes(save)
+        check_suffixes(save)
         if text == "-":
             text = sys.stdin.read().rstrip("\n")
         chosen = {k: v for k, v in given.items() if v is not None and k in options}
@@ -167,7 +167,7 @@ def _callback(name: str, options: list[str]) -> Callable[..., None]:
     return callback
 
 
-def _check_suffixes(paths: tuple[Path, ...]) -> None:
+def check_suffixes(paths: tuple[Path, ...]) -> None:
     """Refuse an unwritable place before the work, not after it."""
     from ecco_core.rendering import suffixes, unknown_suffix
 
