@@ -148,7 +148,7 @@ def test_bad_prompts_are_one_sentence(gpt2, prompt, options, error, message):
         ({"n_steps": 1}, "n_steps is at least 2"),
         ({"n_steps": "20"}, "takes int, found '20'"),
         ({"internal_batch_size": 0}, "at least 1"),
-        ({"baseline": "the captain"}, "baseline is auto, mean, zero or one token"),
+        ({"baseline": "the captain"}, r"baseline \(auto, mean, zero or one token\): 'the captain' is"),
     ],
 )
 def test_bad_options_of_an_attribution_are_one_sentence(gpt2, options, message):

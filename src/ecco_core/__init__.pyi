@@ -20,8 +20,9 @@ from .data.results import (
     TokenGrid as TokenGrid,
     TokenScores as TokenScores,
 )
+from .data.shown import visible as visible
 from .data.storage import load as load
-from .data.tokens import Tokens as Tokens, visible as visible
+from .data.tokens import Tokens as Tokens
 from .data.transcript import Transcript as Transcript
 from .errors import (
     AnalysisNotFoundError as AnalysisNotFoundError,

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import difflib
+import importlib
 from collections.abc import Iterable
+from typing import Any
 
 
 class EccoError(Exception):
@@ -65,3 +67,15 @@ def listed(names: Iterable[str], limit: int = 12) -> str:
     names = list(names)
     more = len(names) - limit
     return ", ".join(names[:limit]) + (f" and {more} more" if more > 0 else "") if names else "none"
+
+
+def optional_library(name: str, why: str) -> Any:
+    """Import `name`, or say what it is for and how to install it.
+
+    Raises:
+        MissingDependencyError: the library is not installed.
+    """
+    try:
+        return importlib.import_module(name)
+    except ImportError as error:
+        raise MissingDependencyError(f"{why} needs {name}: pip install {name}") from error

@@ -40,6 +40,8 @@ def options_of(function: Callable[..., Any]) -> dict[str, Option]:
         PluginError: it takes ``*args`` or ``**kwargs``, or an option has no type that an option can have.
     """
     name = getattr(function, "__name__", repr(function))
+    if not callable(function):
+        raise PluginError(f"{name} is no function.")
     parameters = inspect.signature(function).parameters.values()
     helps = _helps(inspect.getdoc(function) or "")
     keyword = [p for p in parameters if p.kind is p.KEYWORD_ONLY]

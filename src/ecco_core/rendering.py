@@ -8,10 +8,14 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
+from ecco_core.data import storage
 from ecco_core.data.labelled import LabelledArray
 from ecco_core.data.results import Heat, Result, Rows, TokenScores
-from ecco_core.data.tokens import visible
-from ecco_core.errors import EccoError, PluginError, RenderError, listed
+from ecco_core.data.shown import visible
+from ecco_core.errors import EccoError, OptionError, PluginError, RenderError, listed
+from ecco_core.options import bind
 from ecco_core.plugin.catalogue import install_for
 from ecco_core.plugin.manager import Offer, plugins
 
@@ -42,17 +46,17 @@ def render(result: Result, media_type: str, **options: Any) -> str | bytes:
         RenderError: nothing installed renders that medium.
         PluginError: the renderer failed.
     """
-    offer = find_renderer(result, media_type=media_type)
-    if offer is None and media_type == PLAIN:
+    if media_type == PLAIN:
+        if options:
+            raise OptionError(f"Plain text takes no options, found {listed(options)}.")
         return plain_text(result)
+    offer = find_renderer(result, media_type=media_type)
     if offer is None:
         raise RenderError(f"Nothing installed shows a result as {media_type}.{_install_hint(media_type)}")
     return _call(offer, result, options)
 
 
 def _call(offer: Offer[Any], result: Result, options: dict[str, Any]) -> str | bytes:
-    from ecco_core.options import bind
-
     function = offer.load()
     bound = bind(function, options, of=f"the renderer {offer.spec.name!r}")
     try:
@@ -84,9 +88,9 @@ def save(result: Result, path: Path, **options: Any) -> Path:
         RenderError: nothing installed writes that suffix.
         StorageError: the place cannot be written.
     """
-    from ecco_core.data import storage
-
     suffix = path.suffix.lower()
+    if suffix in (".ecco", ".txt") and options:
+        raise OptionError(f"{suffix} takes no options, found {listed(options)}.")
     if suffix == ".ecco":
         return storage.save(result, path)
     offer = find_renderer(result, suffix=suffix) if suffix else None
@@ -151,7 +155,7 @@ def terminal_or_plain(result: Result, **options: Any) -> str:
             return str(render(result, ANSI, **options))
         except EccoError as error:
             warnings.warn(f"plain text instead: {error}", stacklevel=3)
-    return str(render(result, PLAIN))
+    return str(render(result, PLAIN, **options))
 
 
 def plain_text(result: Result) -> str:
@@ -164,15 +168,13 @@ def plain_text(result: Result) -> str:
             title = visible(block.title)
             lines += ["", *([title] if title not in ("", lines[0]) else [])]
             lines += _rows(block) if isinstance(block, Rows) else _heat(block)
-    lines += [f"note: {visible(note)}" for note in result.notes]
-    return "\n".join(lines)
+    return "\n".join([*lines, *(f"note: {visible(note)}" for note in result.notes)])
 
 
 def _token_scores(scores: TokenScores) -> Iterator[str]:
     """Per target the sources that count most, strongest first."""
     errors = scores.relative_error()
-    unit = "signed, in units of the target" if scores.signed else f"{scores.aggregation} norm, unsigned"
-    yield f"scores: {unit}" + (f"; baseline: {visible(scores.baseline)}" if scores.baseline else "")
+    yield f"scores: {scores.described}" + (f"; baseline: {visible(scores.baseline)}" if scores.baseline else "")
     for i, target in enumerate(scores.targets[:MOST_ROWS]):
         row = scores.values.values[i]
         where = f"position {target.position}: {visible(target.quantity)}"
@@ -180,7 +182,7 @@ def _token_scores(scores: TokenScores) -> Iterator[str]:
         error = ""
         if scores.completeness is not None:
             error = f"  (completeness error {scores.completeness.values[i]:+.2g}"
-            error += f", {errors[i]:.1%})" if errors is not None else ")"
+            error += f", {errors[i]:.2%} of the change)" if errors is not None and np.isfinite(errors[i]) else ")"
         yield f"{where}{value}{error}"
         strongest = sorted(range(len(row)), key=lambda j: -abs(row[j]))[:MOST_COLUMNS]
         for j in strongest:
@@ -188,6 +190,9 @@ def _token_scores(scores: TokenScores) -> Iterator[str]:
                 source = scores.sources[j]
                 stack = f"{source.stack} " if len(scores.tokens) > 1 else ""
                 yield f"  {row[j]:+10.4g}  {stack}{source.positions[0]:>4} {visible(source.text)!r}"
+        if len(row) > MOST_COLUMNS:
+            rest = row.sum() - row[strongest].sum()
+            yield f"  {rest:+10.4g}  in the {len(row) - MOST_COLUMNS} other sources"
     if len(scores.targets) > MOST_ROWS:
         yield f"… and {len(scores.targets) - MOST_ROWS} more targets"
 

@@ -3,18 +3,16 @@
 from __future__ import annotations
 
 import functools
-import importlib.metadata
 import sys
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 import attrs
 import numpy as np
 
-from ecco_core.data.labelled import LabelledArray
-from ecco_core.data.results import Provenance, Result, Source, Target, TokenScores
+from ecco_core.data.results import Result
 from ecco_core.errors import EccoError, OptionError, PluginError
-from ecco_core.options import Option, fill, options_of
+from ecco_core.options import Option, convert, fill, options_of
 from ecco_core.plugin.manager import Offer, plugins
 from ecco_core.plugin.specs import AnalysisSpec
 
@@ -24,36 +22,43 @@ if TYPE_CHECKING:
     from ecco_core.session.run import Run
 
 Item = TypeVar("Item")
-
-
-_Places = int | Sequence[int] | None
-_SCORES = Literal["logprob", "logit", "prob"]
+PLACES = int | Sequence[int] | None
+SCORES = Literal["logprob", "logit", "prob"]
 
 #: Options that core owns, by the group that an analysis takes them with: name, type, default, help.
 _GROUPS: dict[str, tuple[tuple[str, Any, Any, str], ...]] = {
     "targets": (
         (
             "targets",
-            _Places,
+            PLACES,
             None,
             "positions of the tokens to explain; -1 is the last, the run's length the token "
             "not chosen yet; all generated tokens if left out.",
         ),
         ("contrast", int | str | None, None, "a token (text or id): explain why the target rather than this."),
-        ("score", _SCORES, "logprob", "explain the target's log-probability, logit or probability."),
+        ("score", SCORES, "logprob", "explain the target's log-probability, logit or probability."),
     ),
     "sites": (("site", str, "resid_post", "what to read in each block: a site, or a plugin's capture."),),
-    "layers": (("layers", _Places, None, "layers from 0; -1 is the last; all if left out."),),
-    "positions": (("positions", _Places, None, "positions of tokens in the run; -1 is the last; all if left out."),),
+    "layers": (("layers", PLACES, None, "layers from 0; -1 is the last; all if left out."),),
+    "positions": (("positions", PLACES, None, "positions of tokens in the run; -1 is the last; all if left out."),),
     "labels": (("labels", Sequence[str] | None, None, "one name per run or group of tokens."),),
     "seed": (("seed", int, 0, "start of everything random in the analysis."),),
 }
 
 
-def common_options(spec: AnalysisSpec) -> dict[str, Option]:
-    """Return the options of an analysis that core owns: its groups', and the seed."""
+def options_for(spec: AnalysisSpec, function: Callable[..., Any]) -> dict[str, Option]:
+    """Return all options of an analysis: those core owns (of its groups, and the seed), then its own.
+
+    Raises:
+        PluginError: one of its own has a name that is taken.
+    """
     rows = [row for group in (*spec.takes, "seed") for row in _GROUPS[group]]
-    return {name: Option(name, annotation, default, False, text) for name, annotation, default, text in rows}
+    common = {name: Option(name, annotation, default, False, text) for name, annotation, default, text in rows}
+    own = options_of(function)
+    taken = [name for name in own if name in (*common, "model", "text", "max_new_tokens", "save", "help")]
+    if taken:
+        raise PluginError(f"The analysis {spec.name!r} has an option {taken[0]!r}, a name that is Ecco's own.")
+    return common | own
 
 
 class Context:
@@ -70,6 +75,8 @@ class Context:
         self.spec = spec
         self.options = dict(options)
         self.seed: int = self.options["seed"]
+        if self.seed < 0:
+            raise OptionError(f"seed is a number from 0, found {self.seed}.")
         self.rng = np.random.default_rng(self.seed)
         self.notes: list[str] = []
 
@@ -130,51 +137,6 @@ class Context:
         bar: Iterable[Item] = tqdm(items, total=total, desc=what or self.spec.name, delay=2, leave=False, disable=quiet)
         yield from bar
 
-    def token_scores(
-        self,
-        values: np.ndarray,
-        *,
-        target_values: np.ndarray,
-        aggregation: str = "sum",
-        signed: bool = True,
-        change: np.ndarray | None = None,
-        total: np.ndarray | None = None,
-        baseline: str = "",
-    ) -> TokenScores:
-        """Make the result of an attribution from its numbers.
-
-        Args:
-            values: ``(target, source)`` over ``scores.n_sources`` tokens.
-            target_values: ``(target,)``, each score at the run's input.
-            change: ``(target,)``, score(input) − score(baseline), for methods that promise to add up to it.
-            total: ``(target,)``, what the method's contributions add up to; the sum of `values` if left out.
-            baseline: what absence was taken to be, in words.
-        """
-        scores, run = self.scores, self.run
-        if change is not None:
-            total = values.sum(1) if total is None else total
-        targets = [_valued(target, float(value)) for target, value in zip(scores.targets, target_values)]
-        tokens = run.tokens
-        sources = [Source(stack="decoder", positions=(p,), text=tokens.labels[p]) for p in range(scores.n_sources)]
-        coords = {"target": [t.position for t in targets]}
-        return TokenScores(
-            values=LabelledArray(values, ("target", "source"), coords),
-            tokens=run.transcript.tokens,
-            sources=sources,
-            targets=targets,
-            n_input_tokens=run.n_input_tokens,
-            aggregation=aggregation,
-            signed=signed,
-            completeness=None if change is None else LabelledArray(change - total, ("target",), coords),
-            change=None if change is None else LabelledArray(change, ("target",), coords),
-            baseline=baseline,
-        )
-
-
-def _valued(target: Target, value: float) -> Target:
-    probability = {"logprob": float(np.exp(value)), "prob": value}.get(target.score)
-    return attrs.evolve(target, value=value, probability=None if target.contrast_id is not None else probability)
-
 
 def analyze(name: str, runs: Run | Sequence[Run], **options: Any) -> Result:
     """Run the analysis `name` on one run, or on several.
@@ -186,15 +148,14 @@ def analyze(name: str, runs: Run | Sequence[Run], **options: Any) -> Result:
     Raises:
         AnalysisNotFoundError, OptionError: bad input. PluginError: the analysis failed.
     """
-    offer = plugins().analysis(name)
+    offer = plugins().analysis(convert(name, str, "the name of an analysis"))
     function = offer.load()
     given = (runs,) if not isinstance(runs, Sequence) else tuple(runs)
     _check_inputs(offer.spec, given)
-    own = options_of(function)
-    values = fill(common_options(offer.spec) | own, options, of=f"the analysis {offer.spec.name!r}")
+    values = fill(options_for(offer.spec, function), options, of=f"the analysis {offer.spec.name!r}")
     context = Context(given, offer.spec, values)
     try:
-        result = function(context, **{option: values[option] for option in own})
+        result = function(context, **{option: values[option] for option in options_of(function)})
     except EccoError:
         raise
     except Exception as error:
@@ -220,25 +181,13 @@ def _stamped(result: Any, offer: Offer[AnalysisSpec], context: Context) -> Resul
             f"The analysis {spec.name!r} of {offer.distribution} promises a {spec.produces}, returned "
             f"{type(result).__name__}."
         )
-    run = context.run
     options = {k: v for k, v in context.options.items() if v is not None and k != "seed" and not isinstance(v, Result)}
-    versions = {name: _version(name) for name in ("ecco-core", "torch", "transformers")}
-    provenance = Provenance(
+    provenance = attrs.evolve(
+        context.run.provenance(),
         analysis=spec.name,
         plugin=f"{offer.distribution} {offer.version}",
-        model=run.lm.name,
-        model_type=run.lm.model_type,
         options=options,
         seed=context.seed,
-        precision=run.lm.precision,
-        device=run.lm.device,
-        versions=versions,
-        interventions=run.transcript.interventions,
     )
     title = result.title or spec.name.replace("_", " ")
     return attrs.evolve(result, provenance=provenance, title=title, notes=(*result.notes, *context.notes))
-
-
-@functools.cache
-def _version(distribution: str) -> str:
-    return importlib.metadata.version(distribution)

@@ -34,7 +34,7 @@ TOKENS = 8
 )
 def demo(save: Path) -> None:
     """Explain what a small model says, offline: prints it, and writes a page."""
-    from ecco_core.data.tokens import visible
+    from ecco_core.data.shown import visible
     from ecco_core.session.language_model import from_pretrained
 
     check_suffixes((save,))

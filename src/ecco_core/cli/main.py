@@ -10,7 +10,8 @@ from typing import Any
 import click
 
 from ecco_core import __version__
-from ecco_core.errors import EccoError
+from ecco_core.data.shown import visible
+from ecco_core.errors import EccoError, PluginError, did_you_mean
 
 COMMANDS = {
     "demo": "ecco_core.cli.demo:demo",
@@ -33,15 +34,25 @@ class Program(click.Group):
             module, attribute = COMMANDS[cmd_name].split(":")
             command: click.Command = getattr(importlib.import_module(module), attribute)
             return command
-        return next((offer.load() for offer in _offers() if offer.spec.name == cmd_name), None)
+        offer = next((offer for offer in _offers() if offer.spec.name == cmd_name), None)
+        target = offer.load() if offer else None
+        if offer and not isinstance(target, click.Command):
+            raise PluginError(f"{offer.spec.target} of {offer.distribution} is no click.Command.")
+        return target
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """List our commands, and plugins' from their specs alone, without loading them."""
+        ours = [(name, self.get_command(ctx, name)) for name in COMMANDS]
+        rows = [(name, command.get_short_help_str(80)) for name, command in ours if command]
+        rows += [(o.spec.name, visible(o.spec.summary)) for o in _offers() if o.spec.name not in COMMANDS]
+        with formatter.section("Commands"):
+            formatter.write_dl(rows)
 
     def resolve_command(self, ctx: click.Context, args: list[str]) -> Any:
         """As click, with the nearest command in the message."""
         try:
             return super().resolve_command(ctx, args)
         except click.UsageError as error:
-            from ecco_core.errors import did_you_mean
-
             if not args or "Did you mean" in error.format_message():
                 raise
             near = did_you_mean(args[0], self.list_commands(ctx))
@@ -86,17 +97,22 @@ def main(arguments: list[str] | None = None) -> None:
             raise
         click.echo(f"Error: {_one_line(str(error))}", err=True)
         sys.exit(2)
+    except OSError as error:  # standard output is full or gone
+        sys.stdout = open(os.devnull, "w")  # noqa: SIM115, PTH123
+        click.echo(f"Error: {error.strerror or error}", err=True)
+        sys.exit(2)
 
 
 def _one_line(message: str) -> str:
-    from ecco_core.data.tokens import visible
-
     return visible(" ".join(message.split("\n")))
 
 
 def quiet_transformers() -> None:
     """Silence the notices and progress bars of transformers, which are not part of our output."""
-    from transformers.utils import logging
+    import logging
 
-    logging.set_verbosity_error()
-    logging.disable_progress_bar()
+    from transformers.utils import logging as transformers_logging
+
+    transformers_logging.set_verbosity_error()
+    transformers_logging.disable_progress_bar()
+    logging.getLogger("huggingface_hub").setLevel(logging.CRITICAL)

@@ -8,6 +8,7 @@ from typing import Any
 
 import click
 
+from ecco_core.data.shown import visible
 from ecco_core.plugin.manager import Offer, Record, plugins
 
 _SHOWN = {
@@ -35,10 +36,10 @@ def list_(as_json: bool) -> None:
     if not records:
         click.echo("No plugins are installed. To begin: pip install ecco-captum ecco-html ecco-terminal ecco-tiny")
     for record in records:
-        click.echo(f"{record.distribution} {record.version}  {_status(record)}")
+        click.echo(visible(f"{record.distribution} {record.version}  {_status(record)}"))
         for hook, kind in _SHOWN.items():
             for spec in record.specs.get(hook, ()):
-                click.echo(f"    {kind:<13} {_name(spec):<24} {spec.summary}")
+                click.echo(visible(f"    {kind:<13} {_name(spec):<24} {spec.summary}"))
         for path in record.specs.get("ecco_model_configs", ()):
             click.echo(f"    {'model file':<13} {path}")
 
@@ -58,7 +59,8 @@ def check(as_json: bool) -> None:
         click.echo(json.dumps(faults, indent=2))
     else:
         for fault in faults:
-            click.echo(f"{fault['plugin']} {fault['version']}: {fault['reason']}\n    to mend it: {fault['remedy']}")
+            click.echo(visible(f"{fault['plugin']} {fault['version']}: {fault['reason']}"))
+            click.echo(visible(f"    to mend it: {fault['remedy']}"))
         good = sum(record.status == "loaded" for record in plugins().records)
         click.echo(f"{len(plugins().records)} plugins, {good} loaded, {len(faults)} faults.")
     sys.exit(1 if faults else 0)
@@ -75,16 +77,27 @@ def _fault(record: Record, reason: str, remedy: str) -> dict[str, str]:
 
 
 def _target_fault(hook: str, spec: Any, record: Record) -> dict[str, str] | None:
+    from ecco_core.cli.main import COMMANDS
     from ecco_core.errors import EccoError
+    from ecco_core.models import registry
+    from ecco_core.models.yaml_source import read_yaml
     from ecco_core.options import options_of
+    from ecco_core.running import options_for
 
     remedy = f"tell its authors, or pip uninstall {record.distribution}"
-    if hook == "ecco_model_configs":
-        return None if spec.exists() else _fault(record, f"the model file {spec} does not exist", remedy)
     try:
+        if hook == "ecco_model_configs":
+            for path in registry.yaml_files(spec):
+                read_yaml(path)
+            return None
         target = Offer(spec, record.distribution, record.version).load()
-        if hook in ("ecco_analyses", "ecco_renderers"):
+        if hook == "ecco_analyses":
+            options_for(spec, target)
+        elif hook == "ecco_renderers":
             options_of(target)
+        elif hook == "ecco_commands" and (not isinstance(target, click.Command) or spec.name in COMMANDS):
+            fault = "is a command of Ecco's own" if spec.name in COMMANDS else f"{spec.target} is no click.Command"
+            return _fault(record, f"the command {spec.name!r}: {fault}", remedy)
         elif not callable(target):
             return _fault(record, f"{spec.target} of {spec.name!r} cannot be called", remedy)
     except EccoError as error:

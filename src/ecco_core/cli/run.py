@@ -59,18 +59,39 @@ class Listed(click.ParamType[Any]):
             self.fail(f"{value!r} is no comma-separated list of {self.item.__name__}.", param, ctx)
 
 
+class Chosen(click.Choice[str]):
+    """One of the values of a Literal, which need not be texts."""
+
+    def __init__(self, values: tuple[Any, ...]) -> None:
+        super().__init__([str(value) for value in values])
+        self.values = {str(value): value for value in values}
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """Choose by text, return the value."""
+        return self.values[super().convert(value, param, ctx)]
+
+
+class TokenOrId(click.ParamType[Any]):
+    """A token's text, or its id where it is written in digits alone."""
+
+    name = "token"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """Tell the two apart."""
+        return int(value) if isinstance(value, str) and value.isascii() and value.isdigit() else value
+
+
 def command_for(name: str) -> click.Command:
     """Return the command of one analysis.
 
     Raises:
         AnalysisNotFoundError: there is none of that name.
     """
-    from ecco_core.options import options_of
     from ecco_core.plugin.manager import plugins
-    from ecco_core.running import common_options
+    from ecco_core.running import options_for
 
     offer = plugins().analysis(name)
-    options = {**common_options(offer.spec), **options_of(offer.load())}
+    options = options_for(offer.spec, offer.load())
     own = [_parameter(option) for option in options.values() if _click_type(option.annotation)]
     about = f"{offer.spec.summary}.\n\n{offer.spec.reference}".strip()
     return click.Command(
@@ -136,9 +157,11 @@ def _click_type(annotation: Any) -> Any:
         sequence = next((k for k in kinds if get_args(k) and get_origin(k) is not Literal), None)
         if sequence is not None:
             return _click_type(sequence)
-        return click.STRING if str in kinds and len(kinds) > 1 else _click_type(kinds[0])
+        if str in kinds and len(kinds) > 1:
+            return TokenOrId() if int in kinds else click.STRING
+        return float if float in kinds else _click_type(kinds[0])
     if get_origin(annotation) is Literal:
-        return click.Choice([str(a) for a in get_args(annotation)])
+        return Chosen(get_args(annotation))
     if get_args(annotation):
         items = [a for a in get_args(annotation) if a is not Ellipsis]
         return Listed(items[0] if items[0] in (int, float, str) else str)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
@@ -10,28 +9,15 @@ import attrs
 import numpy as np
 
 from ecco_core.data.fields import as_labels, as_tuple
-from ecco_core.errors import MissingDependencyError, OptionError, listed
+from ecco_core.errors import OptionError, listed, optional_library
 
 
 def _read_only(values: Any) -> np.ndarray:
-    array = np.asarray(values)
+    array = np.array(values)  # a copy: what the giver does to his later does not matter
     if array.dtype.kind == "U":  # fixed-width strings lose trailing NULs
         array = array.astype(object)
-    view = array.view()
-    view.flags.writeable = False
-    return view
-
-
-def optional_library(name: str, why: str) -> Any:
-    """Import `name`, or say what it is for and how to install it.
-
-    Raises:
-        MissingDependencyError: the library is not installed.
-    """
-    try:
-        return importlib.import_module(name)
-    except ImportError as error:
-        raise MissingDependencyError(f"{why} needs {name}: pip install {name}") from error
+    array.flags.writeable = False
+    return array
 
 
 @attrs.frozen(eq=False, repr=False)

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import attrs
 import numpy as np
+from attrs.validators import instance_of
 
 from ecco_core.data.fields import as_dict, as_rows, as_tuple
-from ecco_core.data.labelled import LabelledArray, optional_library
+from ecco_core.data.labelled import LabelledArray
 from ecco_core.data.tokens import Tokens
+from ecco_core.errors import OptionError, optional_library
+
+_ARRAY = instance_of(LabelledArray)
 
 
 @attrs.frozen(kw_only=True)
@@ -120,7 +124,7 @@ class Result:
         notes: what a reader must know to read it right: warnings, limits, a degenerate method.
     """
 
-    title: str = ""
+    title: str = attrs.field(default="", validator=instance_of(str))
     provenance: Provenance = attrs.field(factory=Provenance)
     notes: tuple[str, ...] = attrs.field(default=(), converter=as_tuple)
 
@@ -144,7 +148,10 @@ class Result:
 
     def to_dataframe(self) -> Any:
         """The main array in long form: a column per dimension, and ``value`` (needs pandas)."""
-        return next(iter(self.arrays().values())).to_dataframe()
+        arrays = list(self.arrays().values())
+        if not arrays:
+            raise OptionError(f"A {type(self).__name__} has no array of its own to make a DataFrame of.")
+        return arrays[0].to_dataframe()
 
     def show(self, **options: Any) -> None:
         """Display it: the page in a notebook, coloured text in a terminal, plain text elsewhere."""
@@ -199,32 +206,41 @@ class TokenScores(Result):
         tokens: stack -> the whole run's tokens, prompt and output.
         sources: one per column; `targets` one per row.
         n_input_tokens: length of the prompt in the targets' stack.
-        aggregation: how the embedding's units became one number: ``"sum"`` (signed) or ``"l2"``.
-        signed: whether negative means "spoke against".
-        completeness: ``(target,)``: what the sources' sum misses of score(input) − score(baseline); None
-            where the method makes no such promise. `change`: ``(target,)``, that difference itself.
+        aggregation: how the embedding's units became one number: ``"sum"`` or ``"l2"``.
+        signed: whether negative means "spoke against". `unit`: what the numbers are in, in words.
+        completeness: ``(target,)``: what the signed sum over sources and units misses of score(input) −
+            score(baseline), whatever the aggregation; None where the method makes no such promise.
+        change: ``(target,)``, that difference itself.
         baseline: what absence was taken to be, in words.
     """
 
-    values: LabelledArray
+    values: LabelledArray = attrs.field(validator=_ARRAY)
     tokens: Mapping[str, Tokens]
     sources: tuple[Source, ...] = attrs.field(converter=as_tuple)
     targets: tuple[Target, ...] = attrs.field(converter=as_tuple)
     n_input_tokens: int
     aggregation: str = "sum"
     signed: bool = True
+    unit: str = "units of the target"
     completeness: LabelledArray | None = None
     change: LabelledArray | None = None
     baseline: str = ""
 
-    def without_sources(self, positions: Iterable[int]) -> TokenScores:
-        """The same with the scores of the tokens at `positions` set to zero, and a note that says so."""
-        ignored = sorted({int(p) for p in positions})
-        values = self.values.values.copy()
-        values[:, [bool(set(s.positions) & set(ignored)) for s in self.sources]] = 0
-        note = f"scores of the tokens at positions {ignored} are set to zero, as asked"
-        array = LabelledArray(values, self.values.dims, self.values.coords)
-        return attrs.evolve(self, values=array, notes=(*self.notes, note))
+    def __attrs_post_init__(self) -> None:
+        shape = (len(self.targets), len(self.sources))
+        if self.values.shape != shape:
+            raise ValueError(f"values have the shape {self.values.shape}, targets and sources make it {shape}")
+        for array in (self.completeness, self.change):
+            if array is not None and array.shape != shape[:1]:
+                raise ValueError(f"completeness and change are one per target, found {array.shape} for {shape[0]}")
+        if not all(isinstance(t, Target) for t in self.targets) or not all(s.positions for s in self.sources):
+            raise ValueError("targets are Target objects, and a source covers at least one position")
+
+    @property
+    def described(self) -> str:
+        """What the numbers are: signed or not, how aggregated, in which unit."""
+        how = {"sum": "sum", "l2": "L2 norm"}.get(self.aggregation, self.aggregation)
+        return f"{'signed' if self.signed else 'unsigned'}, {how} over the embedding's units, in {self.unit}"
 
     def relative_error(self) -> np.ndarray | None:
         """Completeness error as a share of the change it should explain, ``(target,)``; None without."""
@@ -262,7 +278,7 @@ class TokenGrid(Result):
         quantity: what the numbers are, with their unit or range.
     """
 
-    values: LabelledArray
+    values: LabelledArray = attrs.field(validator=_ARRAY)
     texts: LabelledArray | None = None
     quantity: str = ""
 
@@ -276,7 +292,7 @@ class Predictions(Result):
         texts: the candidates' texts, same shape; `ids` their vocabulary entries.
     """
 
-    values: LabelledArray
+    values: LabelledArray = attrs.field(validator=_ARRAY)
     texts: LabelledArray
     ids: LabelledArray | None = None
 
@@ -290,7 +306,7 @@ class Patterns(Result):
         tokens: stack -> tokens; `query_stack` and `key_stack` say which belong to the axes.
     """
 
-    values: LabelledArray
+    values: LabelledArray = attrs.field(validator=_ARRAY)
     tokens: Mapping[str, Tokens] = attrs.field(factory=dict)
     query_stack: str = "decoder"
     key_stack: str = "decoder"
@@ -314,7 +330,7 @@ class Components(Result):
         quality: name -> how well they fit: explained variance, reconstruction error, stability.
     """
 
-    values: LabelledArray
+    values: LabelledArray = attrs.field(validator=_ARRAY)
     loadings: LabelledArray
     tokens: Tokens | None = None
     quality: Mapping[str, float] = attrs.field(factory=dict)
@@ -335,7 +351,7 @@ class Grid(Result):
         values: ``(a, b)``; `low` and `high` its confidence interval, `null` what chance gives; same shape.
     """
 
-    values: LabelledArray
+    values: LabelledArray = attrs.field(validator=_ARRAY)
     low: LabelledArray | None = None
     high: LabelledArray | None = None
     null: LabelledArray | None = None
@@ -349,7 +365,7 @@ class Curves(Result):
         values: ``(curve, x)`` with the x values as coordinates; `low` and `high` their intervals.
     """
 
-    values: LabelledArray
+    values: LabelledArray = attrs.field(validator=_ARRAY)
     low: LabelledArray | None = None
     high: LabelledArray | None = None
 
@@ -362,7 +378,7 @@ class Points(Result):
         values: ``(point, axis)``; `labels` one text per point.
     """
 
-    values: LabelledArray
+    values: LabelledArray = attrs.field(validator=_ARRAY)
     labels: tuple[str, ...] = attrs.field(default=(), converter=as_tuple)
 
     def blocks(self) -> Iterator[Heat | Rows]:
@@ -381,6 +397,10 @@ class Table(Result):
 
     columns: tuple[str, ...] = attrs.field(converter=as_tuple)
     rows: tuple[tuple[Any, ...], ...] = attrs.field(converter=as_rows)
+
+    def __attrs_post_init__(self) -> None:
+        if any(len(row) != len(self.columns) for row in self.rows):
+            raise ValueError(f"each row has {len(self.columns)} cells, one per column")
 
     def blocks(self) -> Iterator[Heat | Rows]:
         """The table."""
@@ -408,8 +428,7 @@ class Fitted(Result):
         shapes = tuple((name, " × ".join(map(str, p.shape)), str(p.dtype)) for name, p in self.parameters.items())
         yield Rows(title="parameters", columns=("name", "shape", "dtype"), rows=shapes)
         if self.settings:
-            rows = tuple((k, str(v)) for k, v in self.settings.items())
-            yield Rows(title="settings", columns=("name", "value"), rows=rows)
+            yield Rows(title="settings", columns=("name", "value"), rows=tuple(self.settings.items()))
 
 
 RESULT_KINDS = (TokenScores, TokenGrid, Predictions, Patterns, Components, Grid, Curves, Points, Table, Fitted)

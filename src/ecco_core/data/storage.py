@@ -9,20 +9,32 @@ from __future__ import annotations
 
 import json
 import math
-import os
+import uuid
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import attrs
 import numpy as np
+from safetensors import SafetensorError, safe_open
+from safetensors.numpy import save as to_bytes
 
 from ecco_core.data.labelled import LabelledArray
 from ecco_core.data.results import RESULT_KINDS, Provenance, Result, Source, Target
 from ecco_core.data.tokens import Tokens
-from ecco_core.errors import StorageError
+from ecco_core.errors import StorageError, listed
 
 FORMAT = 1
+_DAMAGE = (
+    LookupError,
+    TypeError,
+    ValueError,
+    AttributeError,
+    OSError,
+    ArithmeticError,
+    RecursionError,
+    SafetensorError,
+)
 _PARTS: dict[str, Any] = {cls.__name__: cls for cls in (LabelledArray, Tokens, Provenance, Source, Target)}
 
 
@@ -32,8 +44,6 @@ def save(result: Result, path: Path) -> Path:
     Raises:
         StorageError: the place cannot be written, or the result holds something that is not data.
     """
-    from safetensors.numpy import save as to_bytes
-
     arrays: dict[str, np.ndarray] = {}
     tree = {"format": FORMAT, "kinds": result.kinds(), "result": _encode(result, arrays)}
     metadata = {"ecco": json.dumps(tree, ensure_ascii=True, allow_nan=False)}
@@ -46,12 +56,12 @@ def load(path: str | Path) -> Result:
     Raises:
         StorageError: no such file, or not a result of ours, or damaged.
     """
-    from safetensors import SafetensorError, safe_open
-
-    path = Path(path)
-    if not path.is_file():
-        raise StorageError(f"No file {str(path)!r}; ecco.load reads what result.save('name.ecco') wrote.")
+    if not isinstance(path, (str, Path)):
+        raise StorageError(f"ecco.load takes a path, found {type(path).__name__}.")
     try:
+        path = Path(path)
+        if not path.is_file():
+            raise StorageError(f"No file {str(path)!r}; ecco.load reads what result.save('name.ecco') wrote.")
         with safe_open(path, framework="numpy") as file:
             tree = json.loads((file.metadata() or {})["ecco"])
             if tree["format"] != FORMAT:
@@ -60,7 +70,7 @@ def load(path: str | Path) -> Result:
                     "pip install -U ecco-core"
                 )
             return _decode_result(tree, file)
-    except (SafetensorError, KeyError, TypeError, ValueError, AttributeError, OSError, RecursionError) as error:
+    except (*_DAMAGE, SafetensorError) as error:
         raise StorageError(f"{str(path)!r} is not a result saved by Ecco, or it is damaged ({error}).") from error
 
 
@@ -70,24 +80,27 @@ def write_whole(path: Path, content: bytes) -> Path:
     Raises:
         StorageError: the folder is missing or may not be written.
     """
-    if path.is_dir():
-        raise StorageError(f"Cannot write {str(path)!r}: it is a folder; name a file in it.")
-    part = path.with_name(f".{path.name[:100]}.{os.getpid()}.part")
+    part = path.with_name(f".{uuid.uuid4().hex}.part")
     try:
+        if path.is_dir():
+            raise StorageError(f"Cannot write {str(path)!r}: it is a folder; name a file in it.")
         try:
             part.write_bytes(content)
             part.replace(path)
         finally:
             part.unlink(missing_ok=True)
     except OSError as error:
-        reason = f"the folder {str(path.parent)!r} does not exist" if not path.parent.is_dir() else error.strerror
+        missing = isinstance(error, FileNotFoundError)
+        reason = f"the folder {str(path.parent)!r} does not exist" if missing else error.strerror
         raise StorageError(f"Cannot write {str(path)!r}: {reason}.") from error
     return path
 
 
 def _encode(value: Any, arrays: dict[str, np.ndarray]) -> Any:
-    if value is None or isinstance(value, (bool, str)):
+    if value is None or isinstance(value, str):
         return value
+    if isinstance(value, (bool, np.bool_)):
+        return bool(value)
     if isinstance(value, (int, np.integer)):
         return int(value)
     if isinstance(value, (float, np.floating)):
@@ -95,6 +108,8 @@ def _encode(value: Any, arrays: dict[str, np.ndarray]) -> Any:
     if isinstance(value, np.ndarray):
         return _encode_array(value, arrays)
     if isinstance(value, Mapping):
+        if any(str(k).startswith("$") for k in value):
+            raise StorageError(f"A key that starts with '$' cannot be saved, found {listed(map(str, value))}.")
         return {str(k): _encode(v, arrays) for k, v in value.items()}
     if isinstance(value, (tuple, list)):
         return [_encode(v, arrays) for v in value]
@@ -108,8 +123,10 @@ def _encode(value: Any, arrays: dict[str, np.ndarray]) -> Any:
 
 
 def _encode_array(value: np.ndarray, arrays: dict[str, np.ndarray]) -> dict[str, Any]:
-    if value.dtype.kind in "OUS":
-        return {"$strings": value.reshape(-1).tolist(), "shape": list(value.shape)}
+    if value.dtype.kind in "OU":
+        return {"$strings": [str(v) for v in value.reshape(-1)], "shape": list(value.shape)}
+    if value.dtype.kind not in "biuf" or value.dtype.itemsize > 8:
+        raise StorageError(f"Arrays of {value.dtype} cannot be saved; give real numbers, booleans or strings.")
     name = f"a{len(arrays)}"
     arrays[name] = np.ascontiguousarray(value).reshape(value.shape)
     return {"$array": name}

@@ -98,7 +98,8 @@ class Architecture:
             raise OptionError(f"No layer {layer}; the {stack} has layers 0 to {len(blocks) - 1}.")
         if site in ("resid_pre", "resid_post"):
             return Place(blocks[layer], "input" if site == "resid_pre" else "output")
-        return Place(blocks[layer].get_submodule(declared[site].path), declared[site].side)
+        module = self._resolve(blocks[layer], declared[site].path, f"stacks.{stack}.sites.{site}, layer {layer}")
+        return Place(module, declared[site].side)
 
     def _outside(self, site: str) -> nn.Module:
         getter = "get_input_embeddings" if site == "embedding" else "get_output_embeddings"

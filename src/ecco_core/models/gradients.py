@@ -78,7 +78,7 @@ def _backward(done: Pass, leaf: torch.Tensor) -> Iterator[tuple[torch.Tensor, to
         if root is done.scores:
             cotangents[each, :, which] = 1
         else:
-            cotangents[each, :, done.rows[which]] = head[:, which].transpose(0, 1)
+            cotangents[each, :, done.rows[which].to(root.device)] = head[:, which].transpose(0, 1).to(root.device)
         yield which, _vector_jacobian(root, leaf, cotangents, last=int(which[-1]) == n - 1)
 
 

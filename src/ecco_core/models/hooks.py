@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import threading
+import weakref
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
@@ -56,9 +58,27 @@ def _on_output(module: nn.Module, change: Change) -> Any:
     return module.register_forward_hook(hook)
 
 
+_LOCKS: weakref.WeakKeyDictionary[nn.Module, threading.RLock] = weakref.WeakKeyDictionary()
+_LOCKS_LOCK = threading.Lock()
+
+
+@contextlib.contextmanager
+def alone(model: nn.Module) -> Iterator[None]:
+    """Keep other threads' calls of ours from the model for the block: hooks are seen by whoever runs it."""
+    with _LOCKS_LOCK:
+        lock = _LOCKS.setdefault(model, threading.RLock())
+    with lock:
+        yield
+
+
 @contextlib.contextmanager
 def evaluating(model: nn.Module) -> Iterator[None]:
-    """Switch every module to evaluation mode for the block, and each back to its own mode after it."""
+    """Have the model alone and in evaluation mode for the block; put each module back to its own mode after it."""
+    with alone(model):
+        yield from _evaluating(model)
+
+
+def _evaluating(model: nn.Module) -> Iterator[None]:
     training = [module for module in model.modules() if module.training]
     for module in training:
         module.training = False
@@ -109,7 +129,7 @@ def read(
                 scope.enter_context(hooked(architecture.place(site, layer, stack), keep(key)))
         output = runner(input_ids=ids[None], use_cache=False, return_dict=True)
     if ("logits", None) in places:
-        found[stack, "logits", None] = output.logits.detach()[0]
+        found[stack, "logits", None] = output.logits.detach()[0].clone()
     for site, layer in places:
         if (stack, site, None if site in OUTSIDE_BLOCKS else layer) not in found:
             raise ArchitectureError(f"The site {site!r} of layer {layer} is not part of this model's forward pass.")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import warnings
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -41,21 +42,31 @@ def files() -> Iterator[tuple[str, Path]]:
     if user:
         if not Path(user).is_dir():
             raise RegistryError(f"{VARIABLE} names {user!r}, which is no folder.")
-        yield from (("user", path) for path in sorted(Path(user).glob("*.yaml")))
+        yield from (("user", path) for path in yaml_files(Path(user)))
     for offer in plugins().offers("ecco_model_configs"):
         path = offer.spec
-        yield from ((offer.distribution, p) for p in (sorted(path.glob("*.yaml")) if path.is_dir() else [path]))
-    yield from (("ecco-core", path) for path in sorted(packaged_folder().glob("*.yaml")))
+        yield from ((offer.distribution, p) for p in yaml_files(path))
+    yield from (("ecco-core", path) for path in yaml_files(packaged_folder()))
+
+
+def yaml_files(path: Path) -> list[Path]:
+    """Return the YAML files of a folder, sorted; a path that is no folder is itself the file."""
+    return sorted(p for p in path.iterdir() if p.suffix in (".yaml", ".yml")) if path.is_dir() else [path]
 
 
 def entries() -> Iterator[Entry]:
     """Every model file, read, in order of precedence.
 
     Raises:
-        RegistryError: one of them is malformed.
+        RegistryError: one of the user's or our own is malformed; a plugin's is left out with a warning.
     """
     for source, path in files():
-        yield Entry(read_yaml(path), source)
+        try:
+            yield Entry(read_yaml(path), source)
+        except RegistryError as error:
+            if source in ("user", "ecco-core"):
+                raise
+            warnings.warn(f"A model file of {source} is left out: {error}", stacklevel=2)
 
 
 def find(model_type: str) -> Entry | None:

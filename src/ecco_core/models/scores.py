@@ -3,17 +3,43 @@
 from __future__ import annotations
 
 import contextlib
+import math
 from collections.abc import Callable, Iterator, Sequence
 
 import attrs
+import numpy as np
 import torch
 from torch import nn
 
-from ecco_core.data.results import Target
+from ecco_core.data.labelled import LabelledArray
+from ecco_core.data.results import Source, Target, TokenScores
+from ecco_core.data.transcript import Transcript
 from ecco_core.errors import ArchitectureError, TargetError
 from ecco_core.models.architecture import Place
 from ecco_core.models.gradients import Pass, values_and_gradients
 from ecco_core.models.hooks import evaluating, hooked
+
+
+def require_causal(model: nn.Module, ids: torch.Tensor) -> None:
+    """Prove on `ids` ``(token,)`` that what is predicted at a position does not depend on later tokens.
+
+    Raises:
+        ArchitectureError: it does, as in a masked language model, or the model returns no logits.
+    """
+    other = ids.clone()
+    other[-1] = (other[-1] + 1) % int(model.get_input_embeddings().weight.shape[0])  # type: ignore[operator]
+    pair = torch.stack([ids, other])
+    with evaluating(model), torch.no_grad():
+        output = model(input_ids=pair, attention_mask=torch.ones_like(pair), use_cache=False, return_dict=True)
+    logits = getattr(output, "logits", None)
+    if logits is None or logits.ndim != 3 or logits.shape[1] != len(ids):
+        raise ArchitectureError(f"{type(model).__name__} returns no logits per token; give a causal language model.")
+    before = logits[:, :-1].float()
+    if before.numel() and not torch.allclose(before[0], before[1], atol=1e-3 * float(before.abs().max()), rtol=1e-3):
+        raise ArchitectureError(
+            f"{type(model).__name__} lets earlier positions see later tokens: it is not causal. This version explains "
+            "causal language models."
+        )
 
 
 class ScoreModule(nn.Module):
@@ -25,7 +51,7 @@ class ScoreModule(nn.Module):
 
     Args:
         model: a transformers model with a language-model head.
-        ids: ``(token,)`` token ids of the run.
+        transcript: the tokens of the run.
         targets: what to explain; all of one ``score``.
 
     Raises:
@@ -34,7 +60,7 @@ class ScoreModule(nn.Module):
 
     stacks = ("decoder",)
 
-    def __init__(self, model: nn.Module, ids: torch.Tensor, targets: Sequence[Target]) -> None:
+    def __init__(self, model: nn.Module, transcript: Transcript, targets: Sequence[Target]) -> None:
         super().__init__()
         if not targets:
             raise TargetError("Nothing to explain: no target was given.")
@@ -46,7 +72,8 @@ class ScoreModule(nn.Module):
         device = self.embedding.weight.device
         self._rows = torch.tensor([target.position - 1 for target in targets], device=device)
         self.n_sources = int(self._rows.max()) + 1
-        self.ids = ids.to(device)[: self.n_sources]
+        self.transcript = transcript
+        self.ids = torch.tensor(transcript.explained.ids[: self.n_sources].tolist(), device=device)
         self._wanted = torch.tensor([target.token_id for target in targets], device=device)
         contrasts = [-1 if target.contrast_id is None else target.contrast_id for target in targets]
         self._contrast = torch.tensor(contrasts, device=device)
@@ -88,6 +115,44 @@ class ScoreModule(nn.Module):
         values, gradients = values_and_gradients(self.run_prefix, self._rows, embeddings[0])
         return values, (gradients,)
 
+    def result(
+        self,
+        values: np.ndarray,
+        *,
+        target_values: np.ndarray,
+        aggregation: str = "sum",
+        signed: bool = True,
+        unit: str = "units of the target",
+        change: np.ndarray | None = None,
+        total: np.ndarray | None = None,
+        baseline: str = "",
+    ) -> TokenScores:
+        """Make the result of an attribution of these targets from its numbers.
+
+        Args:
+            values: ``(target, source)`` over `n_sources` tokens; `unit`: what they are in, in words.
+            target_values: ``(target,)``, each score at the run's input.
+            change: ``(target,)``, score(input) − score(baseline), for methods that promise to add up to it.
+            total: ``(target,)``, what the method's contributions add up to; the sum of `values` if left out.
+            baseline: what absence was taken to be, in words.
+        """
+        tokens, stack = self.transcript.explained, self.transcript.stack
+        coords = {"target": [target.position for target in self.targets]}
+        missed = None if change is None else change - (values.sum(1) if total is None else total)
+        return TokenScores(
+            values=LabelledArray(values, ("target", "source"), coords),
+            tokens=self.transcript.tokens,
+            sources=[Source(stack=stack, positions=(p,), text=tokens.labels[p]) for p in range(self.n_sources)],
+            targets=[_valued(target, float(value)) for target, value in zip(self.targets, target_values)],
+            n_input_tokens=self.transcript.n_input_tokens,
+            aggregation=aggregation,
+            signed=signed,
+            unit=unit,
+            completeness=None if missed is None else LabelledArray(missed, ("target",), coords),
+            change=None if change is None else LabelledArray(change, ("target",), coords),
+            baseline=baseline,
+        )
+
     def run_prefix(self, embeddings: torch.Tensor, places: torch.Tensor, *, split: bool) -> Pass:
         """Score the targets at `places` from the tokens up to the last of their rows.
 
@@ -121,7 +186,7 @@ class ScoreModule(nn.Module):
                 f"{type(self.model).__name__} passes its embedding module {uses} times in one forward; "
                 "its inputs cannot be substituted there."
             )
-        logits = output.logits if cut.applied else output.logits[:, rows]
+        logits = output.logits if cut.applied else output.logits[:, rows.to(output.logits.device)]
         return Pass(self._score(logits, places), cut.hidden, cut.leaf, rows)
 
     def _score(self, logits: torch.Tensor, places: torch.Tensor) -> torch.Tensor:
@@ -130,12 +195,17 @@ class ScoreModule(nn.Module):
         scored = _SCORES[self.score](logits)
 
         def pick(ids: torch.Tensor) -> torch.Tensor:
-            index = ids.clamp(min=0).view(1, -1, 1).expand(len(logits), -1, 1)
+            index = ids.to(logits.device).clamp(min=0).view(1, -1, 1).expand(len(logits), -1, 1)
             return scored.gather(-1, index)[..., 0]
 
-        contrast = self._contrast[places]
+        contrast = self._contrast[places].to(logits.device)
         picked = pick(self._wanted[places])
         return picked - pick(contrast) * (contrast >= 0) if bool((contrast >= 0).any()) else picked
+
+
+def _valued(target: Target, value: float) -> Target:
+    probability = {"logprob": math.exp(min(value, 0.0)), "prob": value}.get(target.score)
+    return attrs.evolve(target, value=value, probability=None if target.contrast_id is not None else probability)
 
 
 _SCORES: dict[str, Callable[[torch.Tensor], torch.Tensor]] = {
@@ -175,7 +245,7 @@ class _RowCut:
         if hidden.ndim != 3 or hidden.shape[1] != self.length:
             return None
         self.applied = True
-        rows = hidden[:, self.rows]
+        rows = hidden[:, self.rows.to(hidden.device)]
         if not (self.split and torch.is_grad_enabled()):
             return rows
         self.hidden, self.leaf = hidden, rows.detach().requires_grad_()

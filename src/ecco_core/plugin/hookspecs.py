@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 import pluggy
 
@@ -21,7 +21,7 @@ hookspec = pluggy.HookspecMarker(PROJECT)
 hookimpl = pluggy.HookimplMarker(PROJECT)
 
 
-class EccoSpecs:
+class EccoSpecs(Protocol):
     """What a plugin may offer."""
 
     @hookspec
@@ -34,29 +34,23 @@ class EccoSpecs:
             def ecco_analyses():
                 return [AnalysisSpec(name="norms", summary="Norm of a site", target="my_plugin.norms:norms")]
         """
-        raise NotImplementedError
 
     @hookspec
     def ecco_renderers(self) -> Iterable[RendererSpec]:
         """Offer ways to show kinds of result: a medium, a file suffix."""
-        raise NotImplementedError
 
     @hookspec
     def ecco_captures(self) -> Iterable[CaptureSpec]:
         """Offer things to capture that are computed from sites, usable wherever a site's name is."""
-        raise NotImplementedError
 
     @hookspec
     def ecco_model_configs(self) -> Iterable[Path]:
         """Offer model YAML files, or folders of them."""
-        raise NotImplementedError
 
     @hookspec
     def ecco_model_sources(self) -> Iterable[ModelSource]:
         """Offer models by names of the form ``source:model``."""
-        raise NotImplementedError
 
     @hookspec
     def ecco_commands(self) -> Iterable[CommandSpec]:
         """Offer commands of the ``ecco`` program."""
-        raise NotImplementedError

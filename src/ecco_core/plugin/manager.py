@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import importlib.metadata
 import os
+import sys
 import traceback
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -47,13 +49,20 @@ class Offer(Generic[Spec]):
         spec: Any = self.spec
         try:
             return spec.load()
-        except EccoError:
+        except (EccoError, KeyboardInterrupt):
             raise
-        except (Exception, SystemExit) as error:
+        except BaseException as error:
             raise PluginError(
-                f"{spec.name!r} of {self.distribution} {self.version} does not load: {spec.target}: "
-                f"{type(error).__name__}: {error}"
+                f"{spec.name!r} of {self.distribution} {self.version} does not load: {spec.target}: {said(error)}"
             ) from error
+
+
+def said(error: BaseException) -> str:
+    """Describe an exception of foreign code in one line, even if it cannot describe itself."""
+    try:
+        return f"{type(error).__name__}: {error}".strip(": ").splitlines()[0]
+    except Exception:
+        return type(error).__name__
 
 
 @attrs.define
@@ -78,7 +87,8 @@ class Record:
         """Note why it cannot be used, forget its specs, and return itself."""
         self.status, self.reason, self.remedy, self.specs = status, reason, remedy, {}
         if error is not None:
-            self.traceback = "".join(traceback.format_exception(error))
+            lines = traceback.format_tb(error.__traceback__)
+            self.traceback = "".join(["Traceback (most recent call last):\n", *lines, said(error)])
         return self
 
 
@@ -152,10 +162,19 @@ def _plugins_among(
 ) -> Iterator[importlib.metadata.Distribution]:
     seen = set()
     for dist in distributions:
-        name = dist.metadata["Name"] if dist.read_text("entry_points.txt") else None
-        if name and canonicalize_name(name) not in seen and any(e.group == GROUP for e in dist.entry_points):
+        name = _plugin_name(dist)
+        if name and canonicalize_name(name) not in seen:
             seen.add(canonicalize_name(name))  # the first on sys.path is the one that gets imported
             yield dist
+
+
+def _plugin_name(dist: importlib.metadata.Distribution) -> str:
+    """The distribution's name if it has an entry point of ours; nothing if its metadata cannot be read."""
+    try:
+        is_plugin = dist.read_text("entry_points.txt") and any(e.group == GROUP for e in dist.entry_points)
+        return str(dist.metadata["Name"]) if is_plugin else ""
+    except Exception:
+        return ""
 
 
 def load_distribution(dist: importlib.metadata.Distribution, blocked: Iterable[str] = ()) -> Record:
@@ -171,13 +190,15 @@ def load_distribution(dist: importlib.metadata.Distribution, blocked: Iterable[s
     for entry in dist.entry_points:
         if entry.group == GROUP:
             try:
-                _collect(entry.load(), record)
-            except (Exception, SystemExit) as error:
-                reason = f"{type(error).__name__}: {error}".strip(": ").splitlines()[0]
+                with contextlib.redirect_stdout(sys.stderr):  # what it prints is not our output
+                    _collect(entry.load(), record)
+            except KeyboardInterrupt:
+                raise
+            except BaseException as error:
                 remedy = f"tell its authors, or pip uninstall {record.distribution}"
                 if isinstance(error, ModuleNotFoundError) and error.name:
                     remedy = f"pip install {error.name.split('.')[0]}"
-                return record.fail("broken", f"entry point {entry.value!r}: {reason}", remedy, error)
+                return record.fail("broken", f"entry point {entry.value!r}: {said(error)}", remedy, error)
     return record
 
 
@@ -224,6 +245,6 @@ def _checked(hook: str, returned: Any) -> Iterator[Any]:
     for count, spec in enumerate(returned):
         if count >= 10_000:
             raise PluginError(f"{hook} returns no end of specs")
-        if not isinstance(spec, wanted):
+        if type(spec) is not wanted and not (wanted is Path and isinstance(spec, Path)):
             raise PluginError(f"{hook} must return {wanted.__name__} objects, found {type(spec).__name__}")
         yield spec

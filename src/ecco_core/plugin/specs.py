@@ -11,12 +11,13 @@ from attrs import validators
 from ecco_core.data.fields import as_tuple
 
 OPTION_GROUPS = ("targets", "sites", "layers", "positions", "labels")
-INPUTS = ("run", "pair", "runs")
 
 
 _NAME = validators.matches_re(r"[a-z][a-z0-9_]*")
 _COMMAND_NAME = validators.matches_re(r"[a-z][a-z0-9-]*")
 _TARGET = validators.matches_re(r"[A-Za-z_][\w.]*:[A-Za-z_]\w*")  # package.module:attribute
+_TEXTS = validators.deep_iterable(validators.matches_re(r"\S+"))
+_INPUTS = validators.in_(("run", "pair", "runs"))
 _GROUPS = validators.deep_iterable(validators.in_(OPTION_GROUPS))
 _LINE = validators.matches_re(r"[^\n]*\S[^\n]*")
 
@@ -50,11 +51,11 @@ class AnalysisSpec(_Spec):
     """
 
     produces: str = "TokenScores"
-    inputs: Literal["run", "pair", "runs"] = attrs.field(default="run", validator=validators.in_(INPUTS))
+    inputs: Literal["run", "pair", "runs"] = attrs.field(default="run", validator=_INPUTS)
     takes: tuple[str, ...] = attrs.field(default=(), converter=as_tuple, validator=_GROUPS)
     needs_model: bool = False
-    aliases: tuple[str, ...] = attrs.field(default=(), converter=as_tuple)
-    tags: tuple[str, ...] = attrs.field(default=(), converter=as_tuple)
+    aliases: tuple[str, ...] = attrs.field(default=(), converter=as_tuple, validator=_TEXTS)
+    tags: tuple[str, ...] = attrs.field(default=(), converter=as_tuple, validator=_TEXTS)
     reference: str = ""
 
 
@@ -68,9 +69,9 @@ class RendererSpec(_Spec):
         priority: among renderers of one kind and medium, the highest wins.
     """
 
-    accepts: tuple[str, ...] = attrs.field(default=("Result",), converter=as_tuple)
+    accepts: tuple[str, ...] = attrs.field(default=("Result",), converter=as_tuple, validator=_TEXTS)
     media_type: str = attrs.field(validator=_LINE)
-    suffixes: tuple[str, ...] = attrs.field(default=(), converter=as_tuple)
+    suffixes: tuple[str, ...] = attrs.field(default=(), converter=as_tuple, validator=_TEXTS)
     priority: int = 0
 
 
@@ -83,8 +84,8 @@ class CaptureSpec(_Spec):
         dims: names of the axes of what it returns.
     """
 
-    needs: tuple[str, ...] = attrs.field(default=("resid_post",), converter=as_tuple)
-    dims: tuple[str, ...] = attrs.field(default=("token", "unit"), converter=as_tuple)
+    needs: tuple[str, ...] = attrs.field(default=("resid_post",), converter=as_tuple, validator=_TEXTS)
+    dims: tuple[str, ...] = attrs.field(default=("token", "unit"), converter=as_tuple, validator=_TEXTS)
 
 
 @attrs.frozen(kw_only=True)
@@ -95,7 +96,7 @@ class ModelSource(_Spec):
         name: the part before the colon. `models`: the parts after it that there are.
     """
 
-    models: tuple[str, ...] = attrs.field(default=(), converter=as_tuple)
+    models: tuple[str, ...] = attrs.field(default=(), converter=as_tuple, validator=_TEXTS)
 
 
 @attrs.frozen(kw_only=True)

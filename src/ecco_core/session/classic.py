@@ -7,6 +7,8 @@ from typing import Any
 
 import attrs
 
+from ecco_core.data.labelled import LabelledArray
+from ecco_core.data.results import TokenScores
 from ecco_core.errors import OptionError, did_you_mean, listed
 
 
@@ -34,6 +36,10 @@ class ClassicRun:
         """Run an analysis; see Run."""
         raise NotImplementedError
 
+    def resolve_positions(self, positions: Any) -> tuple[int, ...]:
+        """Return positions as numbers from 0; see Run."""
+        raise NotImplementedError
+
     def primary_attributions(
         self, attr_method: str = "grad_x_input", style: str = "minimal", ignore_tokens: Any = (), **options: Any
     ) -> Any:
@@ -55,9 +61,19 @@ class ClassicRun:
         if style not in ("minimal", "detailed"):
             raise OptionError(f"style is 'minimal' or 'detailed', found {style!r}.")
         call = ATTRIBUTIONS[attr_method]
+        ignored = self.resolve_positions(ignore_tokens) if ignore_tokens not in (None, (), []) else ()
         result = self.analyze(call.analysis, **{**call.options, **options})
-        return result.without_sources(ignore_tokens) if len(ignore_tokens) else result
+        return _without_sources(result, ignored) if ignored else result
 
     def saliency(self, attr_method: str = "grad_x_input", style: str = "minimal", **options: Any) -> Any:
         """Input saliency of all generated tokens; the original's name of `primary_attributions`."""
         return self.primary_attributions(attr_method=attr_method, style=style, **options)
+
+
+def _without_sources(scores: TokenScores, ignored: tuple[int, ...]) -> TokenScores:
+    """The same with the scores of the tokens at some positions set to zero, and a note that says so."""
+    values = scores.values.values.copy()
+    values[:, [bool(set(source.positions) & set(ignored)) for source in scores.sources]] = 0
+    note = f"scores of the tokens at positions {list(ignored)} are set to zero, as asked"
+    array = LabelledArray(values, scores.values.dims, scores.values.coords)
+    return attrs.evolve(scores, values=array, notes=(*scores.notes, note))

@@ -23,6 +23,9 @@ from ecco_core.errors import (
 )
 from ecco_core.models import registry
 from ecco_core.models.architecture import Architecture
+from ecco_core.models.hooks import alone
+from ecco_core.models.scores import require_causal
+from ecco_core.options import convert
 from ecco_core.plugin.catalogue import SOURCE_NAMES, install_for
 from ecco_core.plugin.manager import plugins
 from ecco_core.session.run import Run
@@ -43,6 +46,12 @@ class LanguageModel:
         self.model: Any = model
         self.tokenizer = tokenizer
         self.name = name or getattr(model.config, "name_or_path", "") or type(model).__name__
+        self._causal = False
+        if getattr(model.config, "is_encoder_decoder", False) or self._head() is None:
+            raise ArchitectureError(f"{type(model).__name__} is no causal language model; this version opens those.")
+
+    def _head(self) -> Any:
+        return self.model.get_output_embeddings() if hasattr(self.model, "get_output_embeddings") else None
 
     @property
     def model_type(self) -> str:
@@ -62,8 +71,17 @@ class LanguageModel:
     @property
     def vocabulary(self) -> int:
         """Number of entries that the head scores."""
-        head = self.model.get_output_embeddings()
-        return int(head.weight.shape[0]) if head is not None else int(self.model.config.vocab_size)
+        return int(self._head().weight.shape[0])
+
+    def require_causal(self, ids: torch.Tensor) -> None:
+        """Prove once, on the token ids ``(token,)`` of a run, that later tokens do not matter to earlier ones.
+
+        Raises:
+            ArchitectureError: they do, as in a masked language model.
+        """
+        if not self._causal:
+            require_causal(self.model, ids[:16])
+            self._causal = True
 
     @functools.cached_property
     def architecture(self) -> Architecture:
@@ -97,9 +115,13 @@ class LanguageModel:
         if generate is not None and max_new_tokens is not None:
             raise OptionError("generate and max_new_tokens say the same; give one of them.")
         count = generate if generate is not None else 20 if max_new_tokens is None else max_new_tokens
-        if isinstance(count, bool) or not isinstance(count, int) or count < 0:
-            raise OptionError(f"max_new_tokens is a number of tokens from 0, found {count!r}.")
-        ids = torch.tensor([encode(self.tokenizer, text)], device=self.model.get_input_embeddings().weight.device)
+        count, seed = convert(count, int, "max_new_tokens"), convert(seed, int | None, "seed")
+        if count < 0 or not -(2**63) <= (seed or 0) < 2**63:
+            raise OptionError(f"max_new_tokens counts from 0 and seed has 64 bits, found {count} and {seed}.")
+        if options.get("num_return_sequences", 1) != 1:
+            raise OptionError("A run is one sequence: leave num_return_sequences out and call generate again.")
+        weight = self.model.get_input_embeddings().weight
+        ids = torch.tensor([encode(self.tokenizer, text, len(weight))], device=weight.device)
         self._check_length(ids.shape[1], count)
         if count == 0:
             return self._run(ids[0], ids.shape[1])
@@ -108,11 +130,12 @@ class LanguageModel:
         if self.model.generation_config.pad_token_id is None and "pad_token_id" not in options:
             options["pad_token_id"] = self._pad()
         try:
-            output = self.model.generate(
-                input_ids=ids, attention_mask=torch.ones_like(ids), max_new_tokens=count, **options
-            )
-        except (ValueError, TypeError) as error:
-            raise OptionError(f"The model's generate refuses this: {error}") from error
+            with alone(self.model):
+                output = self.model.generate(
+                    input_ids=ids, attention_mask=torch.ones_like(ids), max_new_tokens=count, **options
+                )
+        except Exception as error:
+            raise OptionError(f"The model's generate stopped: {_told(error)}") from error
         sequence = (output if isinstance(output, torch.Tensor) else output.sequences)[0]
         return self._run(sequence, ids.shape[1])
 
@@ -148,6 +171,7 @@ def from_pretrained(
     activations: bool | None = None,
     trust_remote_code: bool = False,
     device: str | None = None,
+    gpu: bool | None = None,
     **options: Any,
 ) -> LanguageModel:
     """Load a causal language model.
@@ -157,20 +181,42 @@ def from_pretrained(
             ``(model, tokenizer)``.
         activations: the original library's switch; nothing has to be switched on here.
         trust_remote_code: run code that comes with the model. Only for models whose code you have read.
-        device: where to put it, such as ``"cuda"``.
-        options: anything that transformers' ``from_pretrained`` takes (``dtype``, ``device_map``, ``revision`` …).
+        device: where to put it, such as ``"cuda"``. `gpu`, of the original, means ``"cuda"`` where there is one.
+        options: for a model by name, anything that transformers' ``from_pretrained`` takes
+            (``dtype``, ``device_map``, ``revision`` …).
 
     Raises:
         ModelNotFoundError: nothing is there by that name. ArchitectureError: it is not a causal language model.
     """
+    options = {name: value for name, value in options.items() if name not in _ORIGINALS}
     if isinstance(model, tuple):
+        if options:
+            raise OptionError(f"A loaded (model, tokenizer) takes no further options, found {listed(options)}.")
         loaded = _from_pair(model)
-    else:
+    elif isinstance(model, (str, Path)):
         folder = _resolve(str(model))
         loaded = _from_name(str(model), folder, {**options, "trust_remote_code": trust_remote_code})
-    if device is not None:
-        loaded.model.to(device)
+    else:
+        raise OptionError(f"Give a name, a folder or (model, tokenizer), found {type(model).__name__}.")
+    device = "cuda" if gpu and device is None and torch.cuda.is_available() else device
+    try:
+        return loaded if device is None else _moved(loaded, device)
+    except Exception as error:
+        raise OptionError(f"The model cannot be put on the device {device!r}: {_told(error)}") from error
+
+
+#: Switches of the original library that need no switching here: everything is read when it is asked for.
+_ORIGINALS = ("attention", "hidden_states", "activations_layer_nums", "verbose")
+
+
+def _moved(loaded: LanguageModel, device: str) -> LanguageModel:
+    loaded.model.to(device)
     return loaded
+
+
+def _told(error: BaseException) -> str:
+    """An exception's first lines as one, not too long."""
+    return f"{type(error).__name__}: {' '.join(str(error).split())[:400]}"
 
 
 def _from_pair(pair: tuple[Any, ...]) -> LanguageModel:
@@ -185,7 +231,7 @@ def _from_pair(pair: tuple[Any, ...]) -> LanguageModel:
 def _resolve(name: str) -> str:
     """Turn ``source:model`` into a folder; leave hub names and folders as they are."""
     source, colon, rest = name.partition(":")
-    if not colon or Path(name).exists() or len(source) == 1:
+    if not colon or len(source) == 1 or _exists(name):
         return name
     offer = plugins().find("ecco_model_sources", source)
     if offer is None:
@@ -202,10 +248,19 @@ def _resolve(name: str) -> str:
         raise PluginError(f"The model source {source!r} of {offer.distribution} failed on {rest!r}: {error}") from error
 
 
+def _exists(name: str) -> bool:
+    try:
+        return Path(name).exists()
+    except OSError:  # too long for a path
+        return False
+
+
 def _from_name(name: str, folder: str, options: dict[str, Any]) -> LanguageModel:
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
     path = Path(folder)
+    if len(name) > 300 or "\0" in name:
+        raise ModelNotFoundError(f"No model {name[:60] + '…'!r}: a name has at most 300 characters.")
     if path.is_dir() and not (path / "config.json").is_file():
         there = listed(sorted(p.name for p in path.iterdir()), 6)
         raise ModelNotFoundError(f"The folder {name!r} holds no transformers model: no config.json (it has: {there}).")
@@ -215,9 +270,10 @@ def _from_name(name: str, folder: str, options: dict[str, Any]) -> LanguageModel
         model = AutoModelForCausalLM.from_pretrained(folder, **options).eval()
     except OSError as error:
         raise ModelNotFoundError(_not_found(name, path, error)) from error
-    except (ValueError, ImportError, KeyError) as error:
-        first = " ".join(str(error).split())[:400]
-        raise ArchitectureError(f"{name!r} cannot be opened as a causal language model: {first}") from error
+    except Exception as error:
+        raise ArchitectureError(f"{name!r} cannot be opened as a causal language model: {_told(error)}") from error
+    if len(tokenizer) < 2:
+        raise ModelNotFoundError(f"{name!r} holds a model but no tokenizer; save one beside it, or give both loaded.")
     return LanguageModel(model, tokenizer, name)
 
 

@@ -4,22 +4,25 @@ from __future__ import annotations
 
 import html
 from collections.abc import Iterable, Sequence
+from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
 import torch
 
 from ecco_core import running
 from ecco_core.data.capture import Capture
-from ecco_core.data.results import Result, Target
-from ecco_core.data.tokens import Tokens, visible
+from ecco_core.data.results import Provenance, Result, Target
+from ecco_core.data.shown import visible
+from ecco_core.data.tokens import Tokens
 from ecco_core.data.transcript import Transcript
 from ecco_core.errors import OptionError, PluginError, TargetError
 from ecco_core.models.hooks import evaluating, read
 from ecco_core.models.scores import ScoreModule
 from ecco_core.models.structure import OUTSIDE_BLOCKS
+from ecco_core.options import convert
 from ecco_core.plugin.manager import Offer, plugins
 from ecco_core.session.classic import ClassicRun
-from ecco_core.session.tokenizing import single_token, tokens_of
+from ecco_core.session.tokenizing import label_of, single_token
 
 if TYPE_CHECKING:
     from ecco_core.session.language_model import LanguageModel
@@ -37,6 +40,7 @@ class Run(ClassicRun):
         self.transcript = transcript
         self._read: dict[tuple[str, str, int | None], torch.Tensor] = {}
         self._next: int | None = None
+        self._weights: int | None = None
 
     @property
     def tokens(self) -> Tokens:
@@ -82,8 +86,8 @@ class Run(ClassicRun):
             OptionError: no such site, capture or layer. ArchitectureError: the model's layout is not known.
         """
         wanted = (*sites, *([site] if site else []))
-        if not wanted:
-            raise OptionError("Name at least one site to capture, such as 'resid_post' or 'mlp_post'.")
+        if not wanted or not all(isinstance(name, str) for name in wanted):
+            raise OptionError("Name at least one site to capture, such as 'resid_post' or 'mlp_post', by its name.")
         chosen = self.resolve_layers(layers)
         offers = {name: self._capture_offer(name) for name in wanted}
         raw = [n for name, offer in offers.items() for n in (offer.spec.needs if offer else (name,))]
@@ -103,6 +107,7 @@ class Run(ClassicRun):
     def _read_places(self, sites: Iterable[str], layers: Sequence[int]) -> None:
         stack = self.transcript.stack
         places = [(s, None) if s in OUTSIDE_BLOCKS else (s, layer) for s in dict.fromkeys(sites) for layer in layers]
+        self._forget_stale()
         missing = [place for place in dict.fromkeys(places) if (stack, *place) not in self._read]
         if missing:
             self._read |= read(self.lm.model, self.lm.architecture, self.ids, missing, stack)
@@ -121,9 +126,18 @@ class Run(ClassicRun):
             )
         return result
 
+    def _forget_stale(self) -> None:
+        """Drop what was read before the weights changed, and tensors that somebody edited in place."""
+        weights = sum(parameter._version for parameter in self.lm.model.parameters())
+        if weights != self._weights:
+            self.release()
+            self._weights = weights
+        self._read = {key: tensor for key, tensor in self._read.items() if tensor._version == 0}
+
     def release(self) -> None:
         """Free everything that was captured."""
         self._read.clear()
+        self._next = None
 
     @property
     def ids(self) -> torch.Tensor:
@@ -140,12 +154,27 @@ class Run(ClassicRun):
             TargetError: a position is not in the run or has nothing before it, or the contrast is no token.
         """
         positions = self._target_positions(targets)
-        other = None if contrast is None else single_token(self.lm.tokenizer, contrast, self.lm.vocabulary, "contrast")
-        chosen = [self._target(position, other, score) for position in positions]
-        return ScoreModule(self.lm.model, self.ids, chosen)
+        score = convert(score, running.SCORES, "score")
+        if contrast is not None:
+            contrast = self.token_id(convert(contrast, int | str, "contrast"), "contrast")
+        self.lm.require_causal(self.ids)
+        chosen = [self._target(p, contrast, score, chosen=targets is not None) for p in positions]
+        return ScoreModule(self.lm.model, self.transcript, chosen)
+
+    def provenance(self) -> Provenance:
+        """Where this run comes from: model, precision, device, interventions, versions."""
+        return Provenance(
+            model=self.lm.name,
+            model_type=self.lm.model_type,
+            precision=self.lm.precision,
+            device=self.lm.device,
+            versions={name: version(name) for name in ("ecco-core", "torch", "transformers")},
+            interventions=self.transcript.interventions,
+        )
 
     def _target_positions(self, targets: int | Sequence[int] | None) -> list[int]:
         length = len(self)
+        targets = convert(targets, running.PLACES, "targets")
         if targets is None:
             generated = list(range(max(1, self.n_input_tokens), length))
             return generated or [length]
@@ -163,8 +192,10 @@ class Run(ClassicRun):
                 raise TargetError("Target 0 has nothing before it: a causal model did not predict the first token.")
         return positions
 
-    def _target(self, position: int, contrast: int | None, score: str) -> Target:
+    def _target(self, position: int, contrast: int | None, score: str, *, chosen: bool) -> Target:
         token = int(self.tokens.ids[position]) if position < len(self) else self.next_token()
+        if token == contrast and chosen:
+            raise TargetError(f"The contrast is the token at position {position} itself; there is nothing to compare.")
         text = self.tokens.labels[position] if position < len(self) else self._label(token)
         return Target(
             position=position,
@@ -176,7 +207,15 @@ class Run(ClassicRun):
         )
 
     def _label(self, token: int) -> str:
-        return tokens_of(self.lm.tokenizer, [token]).labels[0]
+        return label_of(self.lm.tokenizer, token)
+
+    def token_id(self, wanted: int | str, what: str) -> int:
+        """Return the vocabulary entry that an id or a text names; `what` it is for, in messages.
+
+        Raises:
+            TargetError: no such id, or the text is not exactly one token.
+        """
+        return single_token(self.lm.tokenizer, wanted, self.lm.vocabulary, what)
 
     def next_token(self) -> int:
         """Return the most probable token after the run, the one not chosen yet."""
@@ -215,12 +254,13 @@ class Run(ClassicRun):
 
 
 def _places(wanted: int | Sequence[int] | None, n: int, what: str) -> tuple[int, ...]:
+    wanted = convert(wanted, running.PLACES, f"{what}s")
     if wanted is None:
         return tuple(range(n))
     given = [wanted] if isinstance(wanted, int) else list(wanted)
     if not given:
         raise OptionError(f"No {what} was named; leave it out for all of them.")
     for place in given:
-        if isinstance(place, bool) or not isinstance(place, int) or not -n <= place < n:
+        if not -n <= place < n:
             raise OptionError(f"No {what} {place!r}; there are {n}, from 0 to {n - 1}.")
     return tuple(place % n for place in given)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import os
 import re
 from collections.abc import Sequence
 from typing import Any
@@ -13,8 +14,8 @@ from ecco_core.errors import PromptError, TargetError, did_you_mean
 _FIX = "pass a tokenizer that AutoTokenizer loads with use_fast=True"
 
 
-def encode(tokenizer: Any, text: str) -> list[int]:
-    """Return the ids of `text` with the special tokens that the tokenizer adds.
+def encode(tokenizer: Any, text: str, size: int) -> list[int]:
+    """Return the ids of `text` with the special tokens that the tokenizer adds; `size` is how many the model embeds.
 
     Raises:
         PromptError: the text is empty, is no text, or cannot be encoded.
@@ -26,6 +27,10 @@ def encode(tokenizer: Any, text: str) -> list[int]:
     ids: list[int] = tokenizer(_encodable(text))["input_ids"]
     if not ids:
         raise PromptError(f"The tokenizer finds no token in the prompt {text!r}.")
+    if max(ids) >= size:
+        raise PromptError(
+            f"The tokenizer gives the id {max(ids)}, but the model embeds {size} tokens: another's tokenizer?"
+        )
     return ids
 
 
@@ -75,13 +80,33 @@ def _texts(tokenizer: Any, ids: Sequence[int]) -> list[str]:
     from tokenizers.decoders import DecodeStream
 
     backend = _backend(tokenizer)
-    stream = DecodeStream(skip_special_tokens=False)
-    texts = [stream.step(backend, i) or "" for i in ids]
     whole = backend.decode(list(ids), skip_special_tokens=False)
-    rest = whole[len("".join(texts)) :]
-    if rest and texts:
-        texts[-1] += rest
+    stream = DecodeStream(skip_special_tokens=False)
+    try:
+        texts = [stream.step(backend, i) or "" for i in ids]
+    except Exception:  # tokenizers raises it bare, where stray bytes change what came before
+        texts = []
+    if not texts or not whole.startswith("".join(texts)):
+        return _texts_of_prefixes(backend, ids, whole)
+    texts[-1] += whole[len("".join(texts)) :]
     return texts
+
+
+def _texts_of_prefixes(backend: Any, ids: Sequence[int], whole: str) -> list[str]:
+    """What each id adds to the agreement between the decoded prefix and the decoded whole; slow, always joins."""
+    texts, shown = [], 0
+    for n in range(1, len(ids) + 1):
+        prefix = backend.decode(list(ids[:n]), skip_special_tokens=False) if n < len(ids) else whole
+        agreed = max(shown, len(os.path.commonprefix([prefix, whole])))  # noqa: RUF071
+        texts.append(whole[shown:agreed])
+        shown = agreed
+    return texts
+
+
+def label_of(tokenizer: Any, token: int) -> str:
+    """Return how one token reads inside of a text; some decoders drop the blank of a text's first token."""
+    anchor = tokenizer("a", add_special_tokens=False)["input_ids"]
+    return tokens_of(tokenizer, [*anchor, token]).labels[-1]
 
 
 @functools.cache
@@ -117,11 +142,16 @@ def single_token(tokenizer: Any, wanted: int | str, size: int, what: str) -> int
         if not 0 <= wanted < size:
             raise TargetError(f"{what}: token id {wanted} is not in the vocabulary of {size} entries.")
         return wanted
+    special = tokenizer.get_vocab().get(wanted)
+    if special is not None and special in tokenizer.all_special_ids:
+        return single_token(tokenizer, int(special), size, what)
     if not wanted:
         raise TargetError(f"{what}: an empty text is no token.")
     ids = tokenizer(_encodable(wanted), add_special_tokens=False)["input_ids"]
-    if len(ids) == 1:
-        return int(ids[0])
+    if len(ids) == 1 and ids[0] != tokenizer.unk_token_id:
+        return single_token(tokenizer, int(ids[0]), size, what)
+    if tokenizer.unk_token_id in ids:
+        raise TargetError(f"{what}: {wanted!r} is not in the vocabulary: it becomes {tokenizer.unk_token!r}.")
     pieces = [t or "?" for t in tokens_of(tokenizer, ids).labels]
     hint = _with_space(tokenizer, wanted) or did_you_mean(wanted, pieces) or " Name one token, or its id."
     raise TargetError(f"{what}: {wanted!r} is {len(ids)} tokens of this vocabulary ({pieces}), not one.{hint}")

@@ -211,7 +211,7 @@ def test_static_text_is_the_run():
 def test_words_say_what_is_shown():
     text = Outline(story_scores(notes=("Mind the gap.",)).to_html()).text
     for words in ("Which tokens led", "prompt", "output", "Mind the gap.", "integrated_gradients", "tiny:prose",
-                  "signed scores", "baseline: the embedding of", "completeness error", "of the change", "against −",
+                  "scores: signed", "baseline: the embedding of", "completeness error", "of the change", "against −",
                   "position 54", "ecco-captum 0.1.0", "how this was made"):  # fmt: skip
         assert words in text, words
 

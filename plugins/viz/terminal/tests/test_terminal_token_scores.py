@@ -26,7 +26,7 @@ def style_of(text, word):
 def test_facts_are_there():
     text = bare(token_scores())
     for fact in ("Integrated gradients", "tiny:prose", "log-probability of ' Nora'", "position 12", "= -0.5", "60.0%",
-                 "completeness error -0.012", "0.3% of the change of 4", "baseline: zero embeddings", "read this",
+                 "completeness error -0.012", "0.30% of the change of 4", "baseline: zero embeddings", "read this",
                  "spoke against", "spoke for", "underlined: output"):  # fmt: skip
         assert fact in text
 
@@ -107,7 +107,7 @@ def test_without_colours_signs_tell():
     assert "⁺⁺⁺ spoke most for it" in text
     unsigned = bare(token_scores(positions=(12,), values=abs(values), signed=False, aggregation="l2"), colour="none")
     assert "captain³ is¹ Nora²." in unsigned
-    assert "unsigned (l2)" in unsigned
+    assert "scores: unsigned, L2 norm" in unsigned
 
 
 def test_a_dumb_terminal_sees_where_output_begins(monkeypatch):

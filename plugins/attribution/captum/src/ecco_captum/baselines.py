@@ -6,13 +6,13 @@ from typing import Any
 
 import torch
 
-from ecco_core import ScoreModule, TargetError, did_you_mean
+from ecco_core import Context, ScoreModule
 
 _SPECIAL = ("mask", "unk", "eos", "bos", "pad")
 _SMALL = 0.1  # of the vocabulary's median norm: below, an RMS norm blows the path's first steps up
 
 
-def baseline(name: str, scores: ScoreModule, tokenizer: Any) -> tuple[torch.Tensor, str]:
+def baseline(name: str, ctx: Context) -> tuple[torch.Tensor, str]:
     """Return a baseline ``(1, token, unit)`` and what it is, in words.
 
     Args:
@@ -23,12 +23,14 @@ def baseline(name: str, scores: ScoreModule, tokenizer: Any) -> tuple[torch.Tens
     Raises:
         TargetError: the text is not one token.
     """
+    scores, tokenizer = ctx.scores, ctx.run.lm.tokenizer
     (inputs,) = scores.inputs()
     if name == "zero":
         return torch.zeros_like(inputs), "zero embedding"
     if name == "mean":
         return _vocabulary(scores).mean(0).expand_as(inputs).contiguous(), "mean of all embeddings"
-    token = _auto(scores, tokenizer) if name == "auto" else _token(name, tokenizer)
+    what = "baseline (auto, mean, zero or one token)"
+    token = _auto(scores, tokenizer) if name == "auto" else ctx.run.token_id(name, what)
     text = tokenizer.convert_ids_to_tokens(token)
     return scores.embed(torch.full_like(scores.ids, token))[None], f"token {text!r} in every place"
 
@@ -49,16 +51,3 @@ def _auto(scores: ScoreModule, tokenizer: Any) -> int:
             return token
     distance = (vocabulary - vocabulary.mean(0)).norm(dim=-1)
     return int(distance.masked_fill(~proper, torch.inf).argmin())
-
-
-def _token(text: str, tokenizer: Any) -> int:
-    known = tokenizer.get_vocab().get(text)
-    if known is not None and known in tokenizer.all_special_ids:
-        return int(known)
-    ids = tokenizer(text, add_special_tokens=False)["input_ids"]
-    if len(ids) != 1:
-        near = did_you_mean(text, ("auto", "mean", "zero"))
-        raise TargetError(
-            f"baseline is auto, mean, zero or one token; {text!r} is {len(ids)} tokens of this vocabulary.{near}"
-        )
-    return int(ids[0])

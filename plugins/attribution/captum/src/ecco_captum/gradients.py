@@ -32,8 +32,12 @@ def saliency(ctx: Context, *, aggregation: Aggregation = "l2", absolute: bool = 
             "the gradient's units cancel in each token's sum (a LayerNorm ignores what is added to all units alike): "
             "these signed scores are rounding errors; take aggregation='l2', or input_x_gradient"
         )
-    return ctx.token_scores(
-        values, target_values=_values(graph), aggregation=aggregation, signed=signed and not absolute
+    return ctx.scores.result(
+        values,
+        target_values=_values(graph),
+        aggregation=aggregation,
+        signed=signed and not absolute,
+        unit="units of the target per unit of embedding",
     )
 
 
@@ -47,7 +51,7 @@ def input_x_gradient(ctx: Context, *, aggregation: Aggregation = "sum") -> Token
 
     graph, attributions = _attribute(ctx, InputXGradient)
     values, signed = aggregate(attributions, aggregation)
-    return ctx.token_scores(values, target_values=_values(graph), aggregation=aggregation, signed=signed)
+    return ctx.scores.result(values, target_values=_values(graph), aggregation=aggregation, signed=signed)
 
 
 def integrated_gradients(
@@ -80,7 +84,7 @@ def integrated_gradients(
         raise OptionError(f"internal_batch_size is at least 1, found {internal_batch_size}.")
     scores = ctx.scores
     (inputs,) = scores.inputs()
-    start, described = baseline_of(baseline, scores, ctx.run.lm.tokenizer)
+    start, described = baseline_of(baseline, ctx)
     n, steps = len(scores.targets), internal_batch_size or max(1, _ROWS_AT_ONCE // scores.n_sources)
     _, attributions = _attribute(
         ctx,
@@ -93,7 +97,7 @@ def integrated_gradients(
     here, there = _both_ends(scores, inputs, start)
     values, signed = aggregate(attributions, aggregation)
     total = values if aggregation == "sum" else aggregate(attributions, "sum")[0]
-    return ctx.token_scores(
+    return ctx.scores.result(
         values,
         target_values=here,
         aggregation=aggregation,

@@ -10,10 +10,7 @@ from ecco_html.escape import number, quoted
 
 def summary(scores: TokenScores) -> tuple[str, ...]:
     """What the numbers are, one line, and what absence was taken to be, another."""
-    if scores.signed:
-        kind = f"signed scores, in units of the target ({scores.aggregation} over the embedding's units)"
-    else:
-        kind = f"unsigned scores ({scores.aggregation} over the embedding's units): how much, not which way"
+    kind = f"scores: {scores.described}" + ("" if scores.signed else "; how much, not which way")
     baseline = f"baseline: {scores.baseline}" if scores.baseline else ""
     return tuple(line for line in (kind, baseline) if line)
 

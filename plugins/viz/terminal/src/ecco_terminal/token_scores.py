@@ -128,14 +128,16 @@ class View:
                 change = number(result.change.values[self.row])
                 share = float(relative[self.row])
                 if math.isfinite(share):
-                    line += f": {share:.1%} of the change of {change} that the scores explain"
+                    line += f": {share:.2%} of the change of {change} that the scores explain"
                 else:
                     line += f" on a change of {change}"
             yield line
         if result.baseline:
             yield f"baseline: {visible(result.baseline)}"
-        if not result.signed:
-            yield f"unsigned ({visible(result.aggregation)}): how much a token mattered, not in which direction"
+        if result.signed:
+            yield f"scores: {visible(result.described)}"
+        else:
+            yield f"scores: {visible(result.described)}; how much a token mattered, not in which direction"
 
     def texts(self) -> None:
         """The run's text, stack by stack."""
