@@ -17,7 +17,7 @@ from ecco_core.data.transcript import Transcript
 from ecco_core.errors import ArchitectureError, TargetError
 from ecco_core.models.architecture import Place
 from ecco_core.models.gradients import Pass, values_and_gradients
-from ecco_core.models.hooks import evaluating, hooked
+from ecco_core.models.hooks import alone, evaluating, hooked
 
 
 def require_causal(model: nn.Module, ids: torch.Tensor) -> None:
@@ -88,7 +88,7 @@ class ScoreModule(nn.Module):
 
     def embed(self, ids: torch.Tensor) -> torch.Tensor:
         """Embed token ids ``(token,)`` as the model does; returns ``(token, unit)``, detached."""
-        with torch.no_grad():
+        with alone(self.model), torch.no_grad():
             embedded: torch.Tensor = self.embedding(ids.to(self.embedding.weight.device))
             return embedded.detach()
 
