@@ -39,6 +39,11 @@ def test_head_of_the_normed_last_state_gives_the_logits(run):
     torch.testing.assert_close(logits, run.lm.model(run.ids[None]).logits[0])
 
 
+def test_the_declared_head_is_the_models_own(lm):
+    head = lm.architecture.structure.heads["causal"]
+    assert lm.model.get_submodule(head) is lm.model.get_output_embeddings()
+
+
 def test_the_neurons_are_what_the_down_projection_reads(run):
     architecture, config = run.lm.architecture, run.lm.model.config
     capture = run.capture("mlp_post", "mlp_out")

@@ -23,9 +23,10 @@ def small(config_class, model_class, **options):
 
 def test_a_model_that_sees_later_tokens_is_refused(tokenizer):
     bert = small(transformers.BertConfig, transformers.BertForMaskedLM)
-    run = ecco.from_pretrained((bert, tokenizer))("The captain is")
-    with pytest.raises(ecco.ArchitectureError, match="it is not causal"):
-        run.analyze("saliency", targets=[2])
+    lm = ecco.from_pretrained((bert, tokenizer))
+    for text, target in (("!", 1), ("The captain is", 2)):  # one token alone proves nothing
+        with pytest.raises(ecco.ArchitectureError, match="it is not causal"):
+            lm(text).analyze("saliency", targets=[target])
 
 
 def test_models_without_a_language_model_head_are_refused(tokenizer):
@@ -102,7 +103,7 @@ def test_what_was_captured_is_read_again_when_it_is_no_longer_true(make_lm):
     run.capture("resid_post").get("resid_post", 0).zero_()
     assert torch.equal(run.capture("resid_post").get("resid_post", 0), first)
     with torch.no_grad():
-        lm.model.transformer.wte.weight.mul_(2)
+        lm.model.transformer.wte.weight.mul_(-2)
     assert not torch.equal(run.capture("resid_post").get("resid_post", 0), first)
 
 

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 import attrs
+import numpy as np
 
 from ecco_core.data.labelled import LabelledArray
 from ecco_core.data.results import TokenScores
@@ -61,7 +62,8 @@ class ClassicRun:
         if style not in ("minimal", "detailed"):
             raise OptionError(f"style is 'minimal' or 'detailed', found {style!r}.")
         call = ATTRIBUTIONS[attr_method]
-        ignored = self.resolve_positions(ignore_tokens) if ignore_tokens not in (None, (), []) else ()
+        some = ignore_tokens is not None and np.size(ignore_tokens) > 0
+        ignored = self.resolve_positions(ignore_tokens) if some else ()
         result = self.analyze(call.analysis, **{**call.options, **options})
         return _without_sources(result, ignored) if ignored else result
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import logging
 from pathlib import Path
 from typing import Any
 
@@ -30,8 +29,6 @@ from ecco_core.plugin.catalogue import SOURCE_NAMES, install_for
 from ecco_core.plugin.manager import plugins
 from ecco_core.session.run import Run
 from ecco_core.session.tokenizing import encode, tokens_of
-
-log = logging.getLogger(__name__)
 
 
 class LanguageModel:

@@ -219,6 +219,7 @@ class Run(ClassicRun):
 
     def next_token(self) -> int:
         """Return the most probable token after the run, the one not chosen yet."""
+        self._forget_stale()
         if self._next is None:
             with evaluating(self.lm.model), torch.no_grad():
                 logits = self.lm.model(input_ids=self.ids[None], use_cache=False).logits
