@@ -41,7 +41,7 @@ def run() -> None:
     """Run an analysis on a text: continue it with a model, explain, print and save."""
 
 
-class Listed(click.ParamType[Any]):
+class Listed(click.ParamType):  # type: ignore[type-arg]
     """Comma-separated values, as ``3,4,-1``."""
 
     name = "list"
@@ -59,7 +59,7 @@ class Listed(click.ParamType[Any]):
             self.fail(f"{value!r} is no comma-separated list of {self.item.__name__}.", param, ctx)
 
 
-class Chosen(click.Choice[str]):
+class Chosen(click.Choice):  # type: ignore[type-arg]
     """One of the values of a Literal, which need not be texts."""
 
     def __init__(self, values: tuple[Any, ...]) -> None:
@@ -71,7 +71,7 @@ class Chosen(click.Choice[str]):
         return self.values[super().convert(value, param, ctx)]
 
 
-class TokenOrId(click.ParamType[Any]):
+class TokenOrId(click.ParamType):  # type: ignore[type-arg]
     """A token's text, or its id where it is written in digits alone."""
 
     name = "token"
