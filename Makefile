@@ -7,7 +7,7 @@ EDITABLE = $(foreach d,$(DISTRIBUTIONS),-e $(d))
 export HF_HUB_OFFLINE = 1
 export TOKENIZERS_PARALLELISM = false
 
-.PHONY: demo test lint prove wheels bench clean browser
+.PHONY: demo test lint prove wheels docs bench clean browser
 
 demo: $(VENV)/installed
 	@$(BIN)/ecco demo
@@ -37,6 +37,9 @@ prove: $(VENV)/installed
 wheels: $(VENV)/installed
 	rm -rf dist
 	for d in $(DISTRIBUTIONS); do $(BIN)/python -m build --no-isolation --outdir dist $$d || exit 1; done
+
+docs: $(VENV)/installed
+	$(BIN)/python docs/generate_models.py
 
 bench: $(VENV)/installed
 	$(BIN)/python benchmarks/attribution.py

@@ -76,6 +76,38 @@ def lm(request, make_lm):
 
 
 @pytest.fixture(scope="session")
+def marked_tokenizer(tokenizer):
+    """The same entries with tokens for padding, masks, and the ends of a text."""
+    from copy import deepcopy
+
+    from transformers import PreTrainedTokenizerFast
+
+    backend = deepcopy(tokenizer.backend_tokenizer)
+    backend.add_special_tokens(["<pad>", "<mask>", "<s>", "</s>"])
+    marks = {"bos_token": "<s>", "eos_token": "</s>", "pad_token": "<pad>", "mask_token": "<mask>"}
+    return PreTrainedTokenizerFast(tokenizer_object=backend, **marks)
+
+
+@pytest.fixture(scope="session")
+def open_tiny(marked_tokenizer):
+    """A function: model type and task (and changes to its config) -> LanguageModel, all of its weights random."""
+    import ecco_core as ecco
+    from ecco_core.models.tiny_models import tiny_model
+
+    marks = marked_tokenizer
+    shared = {"vocab_size": len(marks), "bos_token_id": marks.bos_token_id, "eos_token_id": marks.eos_token_id}
+    shared |= {"pad_token_id": marks.pad_token_id, "decoder_start_token_id": marks.bos_token_id}
+
+    def open_(kind, task="causal", dtype=None, **changes):
+        if kind in ("roberta", "marian", "m2m_100"):  # their positions begin after the padding token's number
+            changes = {"max_position_embeddings": 512, **changes}
+        model = tiny_model(kind, task, {**shared, **changes})
+        return ecco.from_pretrained((model.to(dtype) if dtype else model, marks))
+
+    return open_
+
+
+@pytest.fixture(scope="session")
 def gpt2(make_lm):
     """A random GPT-2."""
     return make_lm("gpt2")

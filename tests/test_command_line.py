@@ -111,7 +111,7 @@ def test_a_run_prints_and_saves(tmp_path):
         (["run", "saliency", "-m", "tiny:prose", "-t", ""], "The prompt is empty"),
         (["run", "saliency", "-m", "tiny:prose", "-t", "a " * 600], "this model's context holds"),
         (["run", "saliency", "-m", "tiny:prose", "-t", "a", "--targets", "99"], "Target 99 is not in the run"),
-        (["run", "saliency", "-m", "tiny:prose", "-t", "a", "--targets", "x"], "no comma-separated list of int"),
+        (["run", "saliency", "-m", "tiny:prose", "-t", "a", "--targets", "x"], "the position of a token, found 'x'"),
         (["run", "saliency", "-m", "tiny:prose", "-t", "a", "--contrast", "no such token"], "not one"),
         (["run", "saliency", "-m", "tiny:prose", "-t", "a", "--score", "logits"], "is not one of"),
         (["run", "saliency", "-m", "tiny:prose", "-t", "a", "--steps", "3"], "No such option"),
@@ -174,7 +174,7 @@ def test_the_demo_explains_a_copied_token_and_writes_a_page(tmp_path):
 
 def test_an_interrupt_ends_with_130(tmp_path):
     code = (
-        "import ecco_core.session.language_model as m\n"
+        "import ecco_core.session.opening as m\n"
         "from ecco_core.cli.main import main\n"
         "def stop(*a, **k): raise KeyboardInterrupt\n"
         "m.from_pretrained = stop\n"

@@ -53,7 +53,7 @@ def test_a_capture_is_one_forward_and_is_not_read_twice(lm):
 def test_captured_arrays_have_the_shapes_they_promise(lm):
     run = lm("The captain is called Nora.")
     capture = run.capture("embedding", "resid_post", "logits", layers=-1)
-    n = lm.architecture.n_layers()
+    n = lm.architecture.n_layers("decoder")
     assert capture.layers("resid_post") == (n - 1,)
     assert capture.get("embedding").shape == (len(run), 32)
     assert capture.get("logits").shape == (len(run), lm.vocabulary)
@@ -115,7 +115,7 @@ def test_word_starts_and_special_tokens(tokenizer):
     ("prompt", "options", "error", "message"),
     [
         ("", {}, ecco.PromptError, "The prompt is empty"),
-        (7, {}, ecco.PromptError, "A prompt is a string, found int"),
+        (7, {}, ecco.PromptError, "A prompt is a string, or a list of messages with role and content, found 7"),
         ("\ud800", {}, ecco.PromptError, r"lone surrogate \(U\+D800 at character 0\)"),
         ("a" * 100, {}, ecco.PromptError, "context holds 64; shorten"),
         ("The cook", {"max_new_tokens": 64}, ecco.PromptError, "or generate at most"),
@@ -137,7 +137,7 @@ def test_bad_prompts_are_one_sentence(gpt2, prompt, options, error, message):
         ({"targets": -6}, "Target -6 is not in the run"),
         ({"targets": 0}, "nothing before it"),
         ({"targets": []}, "targets is empty"),
-        ({"targets": "3"}, "takes int or sequence of int or None, found '3'"),
+        ({"targets": "Nora"}, "A target is the position of a token, found 'Nora'"),
         ({"targets": [1.5]}, r"found \[1.5\]"),
         ({"contrast": "Nora Felix"}, r"'Nora Felix' is \d+ tokens"),
         ({"contrast": "Felix"}, "Did you mean ' Felix', with a blank before it"),

@@ -1,106 +1,209 @@
-"""The registry's files are true of live models: each site is what its name says, by numeric identities."""
+"""The registry's files are true of live models: every identity holds for every type and task, and in known cases."""
 
 from __future__ import annotations
+
+import re
+import runpy
+from pathlib import Path
 
 import pytest
 import torch
 
 import ecco_core as ecco
 from ecco_core.models import registry
-from ecco_core.models.hooks import hooked
+from ecco_core.models.architecture import Architecture
+from ecco_core.models.feed import Feed
+from ecco_core.models.reading import read
+from ecco_core.models.tiny_models import tiny_model
+from ecco_core.models.verify import covered_tasks, verify_type
+from ecco_core.models.yaml_source import parse_yaml
+
+TYPES = sorted({model_type for entry in registry.entries() for model_type in entry.structure.model_types})
+PROMISED = (
+    "gpt2", "gpt_neo", "gpt_neox", "gptj", "gpt_bigcode", "bloom", "opt", "mpt", "falcon", "phi", "phi3", "llama",
+    "mistral", "mixtral", "qwen2", "qwen2_moe", "qwen3", "qwen3_moe", "gemma", "gemma2", "gemma3_text", "olmo2",
+    "stablelm", "starcoder2", "cohere", "granite", "gpt_oss", "deepseek_v3", "mamba", "rwkv", "bert", "roberta",
+    "xlm-roberta", "distilbert", "albert", "electra", "deberta-v2", "modernbert", "mpnet", "t5", "mt5", "bart", "mbart",
+    "pegasus", "marian", "m2m_100",
+)  # fmt: skip
 
 
-@pytest.fixture
-def run(lm):
-    return lm.generate("The captain is called", max_new_tokens=4)
+def opened(model_type, task="causal", **overrides):
+    model = tiny_model(model_type, task, overrides)
+    return model, Architecture(registry.require(model_type).structure, model)
 
 
-def test_every_model_type_of_the_registry_is_tested_here(kinds):
-    covered = {t for entry in registry.entries() for t in entry.structure.model_types}
-    assert covered == set(kinds)
+def read_all(model, architecture, *sites, stack="decoder", layer=0):
+    ids = {name: torch.arange(10, 20) for name in architecture.stacks}
+    found = read(model, architecture, Feed.of(ids), [(stack, site, layer) for site in sites])[0]
+    return [found[key] for key in found]
 
 
-def test_blocks_write_the_hidden_states(run):
-    states = run.lm.model(run.ids[None], output_hidden_states=True).hidden_states
-    capture = run.capture("resid_pre", "resid_post", "embedding")
-    n = run.lm.architecture.n_layers()
-    assert n == run.lm.model.config.num_hidden_layers
-    for layer in range(n):
-        torch.testing.assert_close(capture.get("resid_pre", layer), states[layer][0])
-    norm = run.lm.architecture.final_norm()
-    torch.testing.assert_close(norm(capture.get("resid_post", n - 1)), states[-1][0])
+PAGE = Path(__file__).parent.parent / "docs" / "models.md"
 
 
-def test_head_of_the_normed_last_state_gives_the_logits(run):
-    capture = run.capture("resid_post", "logits")
-    last = capture.get("resid_post", run.lm.architecture.n_layers() - 1)
-    logits = run.lm.model.get_output_embeddings()(run.lm.architecture.final_norm()(last))
-    torch.testing.assert_close(logits, capture.get("logits"))
-    torch.testing.assert_close(logits, run.lm.model(run.ids[None]).logits[0])
+def test_the_page_names_exactly_the_registrys_types():
+    _, table = PAGE.read_text(encoding="utf-8").split("generate_models.py: begin -->")
+    rows = re.findall(r"^\| `([^`]+)` \|", table.split("<!-- end -->")[0], re.MULTILINE)
+    assert sorted(set(rows)) == TYPES
 
 
-def test_the_declared_head_is_the_models_own(lm):
-    head = lm.architecture.structure.heads["causal"]
-    assert lm.model.get_submodule(head) is lm.model.get_output_embeddings()
+@pytest.mark.slow
+def test_the_page_is_what_its_generator_writes():
+    generator = runpy.run_path(str(PAGE.parent / "generate_models.py"))
+    text = PAGE.read_text(encoding="utf-8")
+    assert generator["page"](text) == text
 
 
-def test_the_neurons_are_what_the_down_projection_reads(run):
-    architecture, config = run.lm.architecture, run.lm.model.config
-    capture = run.capture("mlp_post", "mlp_out")
-    width = getattr(config, "intermediate_size", None) or 4 * config.hidden_size
-    for layer in range(architecture.n_layers()):
-        neurons = capture.get("mlp_post", layer)
-        assert neurons.shape == (len(run), width)
-        down = architecture.place("mlp_post", layer).module
-        torch.testing.assert_close(down(neurons), capture.get("mlp_out", layer))
+def test_the_promised_families_have_files():
+    assert set(PROMISED) <= set(TYPES)
 
 
-def test_blocks_add_attention_and_mlp_to_the_stream(run):
-    capture = run.capture("resid_pre", "attn_out", "mlp_out", "resid_post")
-    for layer in range(run.lm.architecture.n_layers()):
-        added = capture.get("attn_out", layer) + capture.get("mlp_out", layer)
-        torch.testing.assert_close(
-            capture.get("resid_post", layer) - capture.get("resid_pre", layer), added, atol=1e-5, rtol=1e-4
-        )
+@pytest.mark.parametrize("model_type", TYPES)
+def test_every_identity_holds_for_every_task(model_type):
+    tasks = covered_tasks(model_type)
+    assert tasks
+    for task in tasks:
+        found = verify_type(model_type, task)
+        assert not found.failed, [f"{task}: {check.identity}: {check.detail}" for check in found.failed]
+        for stack in {check.stack for check in found.checks}:
+            proven = {site for site, status in found.sites(stack).items() if status == "proven"}
+            assert {"embedding", "resid_pre", "resid_post"} <= proven
+            if task in ("causal", "masked", "seq2seq") and stack == found.checks[-1].stack:
+                assert "logits" in proven or not registry.require(model_type).structure.heads[task]
 
 
-def test_resid_mid_is_the_stream_between_attention_and_mlp(run):
-    if "resid_mid" not in run.lm.architecture.sites():
-        assert run.lm.model.config.use_parallel_residual
-        return
-    capture = run.capture("resid_pre", "attn_out", "resid_mid")
-    for layer in range(run.lm.architecture.n_layers()):
-        torch.testing.assert_close(
-            capture.get("resid_mid", layer), capture.get("resid_pre", layer) + capture.get("attn_out", layer)
-        )
+VARIANTS = [
+    ("opt", {"do_layer_norm_before": False, "word_embed_proj_dim": 16}),  # OPT-350m
+    ("gpt_neox", {"use_parallel_residual": False}),
+    ("falcon", {"parallel_attn": False}),
+    ("falcon", {"new_decoder_architecture": True, "num_kv_heads": 2}),  # Falcon-40B
+    ("falcon", {"new_decoder_architecture": True, "num_kv_heads": 2, "num_ln_in_parallel_attn": 1}),  # Falcon2-11B
+    ("falcon", {"alibi": True, "parallel_attn": False, "multi_query": False}),  # Falcon-RW
+    ("falcon", {"attn_implementation": "sdpa"}),
+    ("stablelm", {"use_parallel_residual": True, "qk_layernorm": True}),
+    ("bloom", {"apply_residual_connection_post_layernorm": True}),
+    ("gpt2", {"scale_attn_by_inverse_layer_idx": True, "reorder_and_upcast_attn": True}),
+    ("gpt2", {"attn_implementation": "eager"}),
+    ("gpt_bigcode", {"multi_query": False}),
+    ("phi", {"num_key_value_heads": 2, "qk_layernorm": True}),
+    ("gemma3_text", {"final_logit_softcapping": 2.0}),
+    ("cohere", {"use_qk_norm": True}),
+    ("deepseek_v3", {"q_lora_rank": None}),
+    ("qwen2_moe", {"mlp_only_layers": []}),
+    ("rwkv", {"num_hidden_layers": 8}),  # halves the stream after the sixth layer
+]
 
 
-def test_z_goes_through_the_output_projection(run):
-    architecture = run.lm.architecture
-    capture = run.capture("z", "attn_out")
-    for layer in range(architecture.n_layers()):
-        projection = architecture.place("z", layer).module
-        torch.testing.assert_close(projection(capture.get("z", layer)), capture.get("attn_out", layer))
+@pytest.mark.parametrize(("model_type", "overrides"), VARIANTS)
+def test_every_identity_holds_in_the_variants(model_type, overrides):
+    found = verify_type(model_type, "causal", overrides)
+    assert not found.failed, [check.detail for check in found.failed]
 
 
-@pytest.mark.parametrize("site", ["attn_out", "mlp_out", "mlp_post", "z", "resid_pre", "resid_post"])
-def test_writing_back_what_was_read_changes_nothing_and_zero_changes_the_logits(run, site):
-    place = run.lm.architecture.place(site, 0)
+def test_twelve_layers_are_in_their_order():
+    model, architecture = opened("gpt2", n_layer=12)
+    assert architecture.n_layers("decoder") == 12
+    for layer in range(12):
+        assert architecture.place("mlp_post", layer, "decoder").module is model.transformer.h[layer].mlp.c_proj
+    assert not verify_type("gpt2", "causal", {"n_layer": 12}).failed
+
+
+def test_opt_350m_projects_in_and_out_and_norms_after():
+    model, architecture = opened("opt", do_layer_norm_before=False, word_embed_proj_dim=16)
+    assert architecture.final_norm("decoder") == [model.model.decoder.project_out]
+    embedding, entering = read_all(model, architecture, "embedding", "resid_pre")
+    assert (embedding.shape[-1], entering.shape[-1]) == (16, 32)
+    middle, left = read_all(model, architecture, "resid_mid", "mlp_out")
+    (post,) = read_all(model, architecture, "resid_post")
+    torch.testing.assert_close(model.model.decoder.layers[0].final_layer_norm(middle + left), post)
+
+
+def test_opt_of_other_sizes_norms_before():
+    model, architecture = opened("opt")
+    assert architecture.final_norm("decoder") == [model.model.decoder.final_layer_norm]
+
+
+def test_neox_is_parallel_by_default_and_sequential_by_its_config():
+    assert "resid_mid" not in opened("gpt_neox")[1].sites("decoder")
+    model, architecture = opened("gpt_neox", use_parallel_residual=False)
+    entering, attention, middle = read_all(model, architecture, "resid_pre", "attn_out", "resid_mid")
+    torch.testing.assert_close(entering + attention, middle)
+
+
+def test_falcon_reports_patterns_with_eager_attention_only():
+    assert "pattern" in opened("falcon")[1].sites("decoder")
+    model, architecture = opened("falcon", attn_implementation="sdpa")
+    assert "pattern" not in architecture.sites("decoder")
+    with pytest.raises(ecco.OptionError, match="attn_implementation='eager'"):
+        read_all(model, architecture, "pattern")
+
+
+def test_gemma2_caps_its_logits_and_its_attention():
+    model, architecture = opened("gemma2")
+    hidden = torch.randn(3, 32)
     with torch.no_grad():
-        before = run.lm.model(run.ids[None]).logits
-        with hooked(place, lambda tensor: tensor.clone()):
-            assert torch.equal(run.lm.model(run.ids[None]).logits, before)
-        with hooked(place, torch.zeros_like):
-            assert not torch.allclose(run.lm.model(run.ids[None]).logits, before)
-        assert torch.equal(run.lm.model(run.ids[None]).logits, before)
+        logits = architecture.logits_of(hidden, "causal")
+        torch.testing.assert_close(logits, 2 * torch.tanh(model.lm_head(hidden) / 2))
+    queries = [
+        check for check in verify_type("gemma2", "causal").checks if (check.identity, check.site) == ("scores", "q")
+    ]
+    assert [check.status for check in queries] == ["not proven"]
 
 
-def test_a_structure_that_does_not_fit_names_the_file_and_the_nearest_module(make_lm):
-    from ecco_core.models.architecture import Architecture
-    from ecco_core.models.yaml_source import parse_yaml
+def test_cohere_scales_its_logits():
+    model, architecture = opened("cohere")
+    hidden = torch.randn(3, 32)
+    assert model.config.logit_scale == 0.0625
+    with torch.no_grad():
+        torch.testing.assert_close(architecture.logits_of(hidden, "causal"), model.lm_head(hidden) * 0.0625)
 
+
+def test_granite_multiplies_what_it_adds():
+    model, architecture = opened("granite")
+    assert model.config.residual_multiplier == 0.5
+    place = architecture.place("mlp_out", 0, "decoder")
+    assert (place.module, place.scale) == (model.model.layers[0].mlp, 0.5)
+    hidden = torch.randn(3, 32)
+    with torch.no_grad():
+        torch.testing.assert_close(architecture.logits_of(hidden, "causal"), model.lm_head(hidden) / 4)
+
+
+def test_mamba_has_no_attention_and_no_neurons():
+    found = verify_type("mamba", "causal").sites("decoder")
+    assert {site for site, status in found.items() if status == "proven"} == {
+        "embedding", "resid_pre", "resid_post", "logits", "mixer_out"
+    }  # fmt: skip
+    model, architecture = opened("mamba")
+    with pytest.raises(ecco.OptionError, match="No site 'pattern'"):
+        read_all(model, architecture, "pattern")
+
+
+def test_rwkv_norms_what_enters_its_first_block():
+    details = [check.detail for check in verify_type("rwkv", "causal").checks if check.identity == "additions"]
+    assert any("layer 0 adds to rwkv.blocks.0.pre_ln" in detail for detail in details)
+
+
+def test_mixtrals_experts_are_fused():
+    found = verify_type("mixtral", "causal")
+    sites = found.sites("decoder")
+    assert (sites["router"], sites["mlp_out"], sites["mlp_post"]) == ("proven", "proven", "not there")
+    model, architecture = opened("mixtral")
+    (router,) = read_all(model, architecture, "router")
+    assert router.shape == (10, 4)
+    with pytest.raises(ecco.OptionError, match="fused in one module"):
+        read_all(model, architecture, "mlp_post")
+
+
+def test_dense_layers_between_experts_have_neurons():
+    assert opened("deepseek_v3")[1].layers_with("mlp_post", "decoder") == (0,)
+    assert opened("deepseek_v3")[1].layers_with("router", "decoder") == (1,)
+
+
+def test_a_structure_that_does_not_fit_names_the_file_and_the_nearest_module():
     text = "schema: 1\nmodel_types: [gpt2]\nstacks: {decoder: {blocks: h, sites: {mlp_out: 'mpl >'}}}\n"
-    with pytest.raises(ecco.ArchitectureError, match=r"gpt2\.yaml: stacks\.decoder\.sites\.mlp_out: .*'mlp'"):
-        Architecture(parse_yaml(text, "gpt2.yaml"), make_lm("gpt2").model)
+    model = tiny_model("gpt2")
+    with pytest.raises(ecco.ArchitectureError, match=r"gpt2\.yaml.*stacks\.decoder\.sites\.mlp_out: .*'mlp'"):
+        Architecture(parse_yaml(text, "gpt2.yaml"), model)
     with pytest.raises(ecco.ArchitectureError, match="expected a non-empty ModuleList"):
-        Architecture(parse_yaml(text.replace("blocks: h", "blocks: ln_f"), "x.yaml"), make_lm("gpt2").model)
+        Architecture(parse_yaml(text.replace("blocks: h", "blocks: ln_f"), "x.yaml"), model)

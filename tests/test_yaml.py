@@ -9,7 +9,7 @@ from hypothesis import given, settings, strategies as st
 
 import ecco_core as ecco
 from ecco_core.models import registry
-from ecco_core.models.structure import Site
+from ecco_core.models.structure import ModulePath, Site
 from ecco_core.models.yaml_source import parse_yaml, read_yaml
 
 GOOD = """\
@@ -29,9 +29,9 @@ heads: {causal: lm_head}
 def test_a_good_file():
     structure = parse_yaml(GOOD, "x.yaml")
     assert structure.model_types == ("gpt2",)
-    assert structure.stacks["decoder"].sites["mlp_post"] == Site("mlp.c_proj", "input")
-    assert structure.stacks["decoder"].sites["mlp_out"] == Site("mlp", "output")
-    assert structure.heads == {"causal": "lm_head"}
+    assert structure.stacks["decoder"].sites["mlp_post"] == (Site("mlp.c_proj", "input"),)
+    assert structure.stacks["decoder"].sites["mlp_out"] == (Site("mlp", "output"),)
+    assert structure.heads == {"causal": (ModulePath("lm_head"),)}
 
 
 @pytest.mark.parametrize(
@@ -42,7 +42,7 @@ def test_a_good_file():
         ("mlp_out:", "mlp_uot:", "x.yaml:9:7: at stacks.decoder.sites.mlp_uot: unknown site 'mlp_uot'. Did you mean"),
         ("mlp_out:", "resid_post:", "it is not declared"),
         ('"mlp >"', "mlp", "x.yaml:9:7: at stacks.decoder.sites.mlp_out: expected '> path'"),
-        ('"mlp >"', "[mlp]", "found a list"),
+        ('"mlp >"', "[mlp]", "x.yaml:9:17: at stacks.decoder.sites.mlp_out.0: expected '> path'"),
         ('"mlp >"', "", "found nothing"),
         ('"mlp >"', '"mlp; rm >"', "expected '> path'"),
         ("schema: 1", "schema: 2", "x.yaml:1:1: at schema: this version reads schema 1, found 2"),
@@ -128,7 +128,7 @@ def test_the_users_folder_comes_first(tmp_path, monkeypatch):
     monkeypatch.setenv(registry.VARIABLE, str(tmp_path))
     entry = registry.find("gpt2")
     assert entry.source == "user"
-    assert entry.structure.stacks["decoder"].final_norm == "ln_x"
+    assert entry.structure.stacks["decoder"].final_norm == (ModulePath("ln_x"),)
     monkeypatch.setenv(registry.VARIABLE, str(tmp_path / "missing"))
     with pytest.raises(ecco.RegistryError, match="which is no folder"):
         registry.find("gpt2")

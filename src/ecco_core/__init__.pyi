@@ -39,6 +39,13 @@ from .errors import (
     TargetError as TargetError,
     did_you_mean as did_you_mean,
 )
+from .models.interventions import (
+    Intervention as Intervention,
+    ablate as ablate,
+    add as add,
+    replace as replace,
+    scale as scale,
+)
 from .models.scores import ScoreModule as ScoreModule
 from .plugin.hookspecs import hookimpl as hookimpl
 from .plugin.specs import (
@@ -49,7 +56,9 @@ from .plugin.specs import (
     RendererSpec as RendererSpec,
 )
 from .running import Context as Context, analyze as analyze
-from .session.language_model import LanguageModel as LanguageModel, from_pretrained as from_pretrained
+from .session.language_model import LanguageModel as LanguageModel
+from .session.opening import from_pretrained as from_pretrained
 from .session.run import Run as Run
+from .session.runs import Runs as Runs
 
 __version__: str

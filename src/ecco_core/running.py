@@ -23,19 +23,14 @@ if TYPE_CHECKING:
 
 Item = TypeVar("Item")
 PLACES = int | Sequence[int] | None
+TARGETS = int | str | Sequence[str] | Sequence[int] | None
 SCORES = Literal["logprob", "logit", "prob"]
 
 #: Options that core owns, by the group that an analysis takes them with: name, type, default, help.
 _GROUPS: dict[str, tuple[tuple[str, Any, Any, str], ...]] = {
     "targets": (
-        (
-            "targets",
-            PLACES,
-            None,
-            "positions of the tokens to explain; -1 is the last, the run's length the token "
-            "not chosen yet; all generated tokens if left out.",
-        ),
-        ("contrast", int | str | None, None, "a token (text or id): explain why the target rather than this."),
+        ("targets", TARGETS, None, "positions (-1: the last, the length: the next) or classes; else the output."),
+        ("contrast", int | str | None, None, "a token or class: explain why the target rather than this."),
         ("score", SCORES, "logprob", "explain the target's log-probability, logit or probability."),
     ),
     "sites": (("site", str, "resid_post", "what to read in each block: a site, or a plugin's capture."),),

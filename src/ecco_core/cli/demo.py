@@ -22,6 +22,8 @@ PROMPT = (
 )
 OTHER = " Felix"
 TOKENS = 8
+CLASSIFIER, OPPOSITE = "tiny:classifier", "positive"
+REVIEW = "The actors were charming and the songs were good, but the story was a waste of time."
 
 
 @click.command()
@@ -35,7 +37,7 @@ TOKENS = 8
 def demo(save: Path) -> None:
     """Explain what a small model says, offline: prints it, and writes a page."""
     from ecco_core.data.shown import visible
-    from ecco_core.session.language_model import from_pretrained
+    from ecco_core.session.opening import from_pretrained
 
     check_suffixes((save,))
     quiet_transformers()
@@ -43,7 +45,7 @@ def demo(save: Path) -> None:
     run = lm.generate(PROMPT, max_new_tokens=TOKENS, do_sample=False)
     prompt, output = run.tokens.part(slice(0, run.n_input_tokens)).text, run.output_text
     click.echo(f"{lm.name} reads:     {visible(prompt)}\n{' ' * len(lm.name)} and goes on: {visible(output)}\n")
-    for chapter in (_why_this_token, _why_not_another, _page):
+    for chapter in (_why_this_token, _why_not_another, _page, _sentiment):
         for line in chapter(run, save):
             click.echo(line, color=True)
 
@@ -60,6 +62,16 @@ def _why_not_another(run: Run, save: Path) -> Iterator[str]:
     position = _copied(run)
     yield f"\nAnd why {run.tokens[position]!r} rather than {OTHER!r}?\n"
     yield _shown(run.analyze("integrated_gradients", targets=[position], contrast=OTHER))
+
+
+def _sentiment(run: Run, save: Path) -> Iterator[str]:
+    """The original's example: which words of a review led a classifier to its verdict."""
+    from ecco_core.session.opening import from_pretrained
+
+    review = from_pretrained(CLASSIFIER)(REVIEW)
+    (target,) = review.scores().targets
+    yield f"\nA review: {REVIEW}\n{CLASSIFIER} finds it {target.text}. Which words led to that?\n"
+    yield _shown(review.analyze("integrated_gradients", contrast=OPPOSITE))
 
 
 def _shown(result: Result) -> str:

@@ -3,12 +3,20 @@
 from __future__ import annotations
 
 import json
-from typing import Any
+import math
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
+import attrs
 import click
 
 from ecco_core.models import registry
-from ecco_core.models.structure import IMPLIED_SITES, Site
+from ecco_core.models.structure import ATTENTION_SITES, IMPLIED_SITES
+
+if TYPE_CHECKING:
+    from ecco_core.models.verify import Check, Verification
 
 
 @click.group("models")
@@ -53,23 +61,128 @@ def show(model_type: str, as_json: bool) -> None:
         stacks = {
             name: {
                 "blocks": stack.blocks,
-                "final_norm": stack.final_norm,
-                "sites": {site: _place(place) for site, place in stack.sites.items()},
+                "final_norm": list(map(str, stack.final_norm)),
+                "sites": {site: list(map(str, places)) for site, places in stack.sites.items()},
             }
             for name, stack in structure.stacks.items()
         }
-        tree: dict[str, Any] = {"model_types": structure.model_types, "stacks": stacks, "heads": dict(structure.heads)}
-        click.echo(json.dumps(tree | {"source": entry.source}, indent=2))
+        heads = {task: list(map(str, paths)) for task, paths in structure.heads.items()}
+        tree: dict[str, Any] = {"model_types": structure.model_types, "stacks": stacks, "heads": heads}
+        click.echo(json.dumps(tree | {"source": entry.source, "file": structure.origin}, indent=2))
         return
+    covering = [e for e in registry.entries(model_type) if model_type in e.structure.model_types]
     click.echo(f"{model_type}: {structure.origin} (from {entry.source}; covers {', '.join(structure.model_types)})")
-    for name, stack in structure.stacks.items():
-        click.echo(f"{name}:\n    blocks           {stack.blocks}\n    final_norm       {stack.final_norm or '-'}")
-        click.echo(f"    always           {', '.join(IMPLIED_SITES)}")
-        for site, place in stack.sites.items():
-            click.echo(f"    {site:<16} {_place(place)}")
-    for task, path in structure.heads.items():
-        click.echo(f"head, {task}: {path}")
+    for other in covering[1:]:
+        click.echo(f"    goes before {other.structure.origin} (from {other.source})")
+    click.echo(f"Always there: {', '.join(IMPLIED_SITES)}; where it names attention: {', '.join(ATTENTION_SITES)}.")
+    click.echo(Path(structure.origin).read_text(encoding="utf-8"), nl=False)
 
 
-def _place(site: Site) -> str:
-    return f"> {site.path}" if site.side == "input" else f"{site.path} >"
+@models_group.command()
+@click.argument("model")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+def detect(model: str, as_json: bool) -> None:
+    """Find the layout of a model, prove it, and print it as a file to keep or to contribute.
+
+    MODEL is a folder, a name on the hub, a plugin's such as tiny:prose, or an architecture of transformers, of which a
+    small random model is made.
+    """
+    from ecco_core.models.detect import detect as detected, to_yaml
+
+    found = detected(*_opened(model))
+    if as_json:
+        verification = found.verification
+        sites = {stack: verification.sites(stack) for stack in found.structure.stacks}
+        tree = {"model_type": verification.model_type, "task": verification.task, "sites": sites}
+        click.echo(json.dumps(tree | {"notes": found.notes, "yaml": to_yaml(found.structure)}, indent=2))
+        return
+    click.echo(to_yaml(found.structure, found.notes), nl=False)
+
+
+@models_group.command()
+@click.argument("model", required=False)
+@click.option("--all", "every", is_flag=True, help="Every architecture of the registry, on small random models.")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+def verify(model: str | None, every: bool, as_json: bool) -> None:
+    """Prove where the parts of a model are by numeric identities; exit code 1 if one fails.
+
+    MODEL is an architecture of the registry, proven on small random models of all its tasks, or a folder, a name on
+    the hub, or a plugin's such as tiny:prose.
+    """
+    if every == (model is not None):
+        raise click.UsageError("Name one model, or give --all.")
+    found = []
+    for start, verification in _verifications(model):
+        found.append(verification)
+        if not as_json:
+            seconds = time.perf_counter() - start
+            (_one_line if every else _table)(verification, seconds)
+    if as_json:
+        click.echo(json.dumps([_tree(verification) for verification in found], indent=2))
+    if any(verification.failed for verification in found):
+        raise SystemExit(1)
+
+
+def _verifications(model: str | None) -> Iterator[tuple[float, Verification]]:
+    """When each proof began, and what it found."""
+    from ecco_core.models.verify import covered_tasks, verify_type
+
+    known = [model_type for entry in registry.entries() for model_type in entry.structure.model_types]
+    if model is None or (model in known and not Path(model).exists()):
+        for model_type in sorted(set(known)) if model is None else [model]:
+            for task in covered_tasks(model_type):
+                start = time.perf_counter()
+                yield start, verify_type(model_type, task)
+        return
+    import ecco_core as ecco
+
+    lm, start = ecco.from_pretrained(model), time.perf_counter()
+    yield start, lm.verify()
+
+
+def _tree(found: Verification) -> dict[str, Any]:
+    """As JSON has it: a residual that is no number is null."""
+    checks = [attrs.asdict(check) for check in found.checks]
+    for check in checks:
+        check["residual"] = check["residual"] if math.isfinite(check["residual"] or 0) else None
+    sites = {stack: found.sites(stack) for stack in dict.fromkeys(check.stack for check in found.checks)}
+    return {"model_type": found.model_type, "task": found.task, "sites": sites, "checks": checks}
+
+
+def _one_line(found: Verification, seconds: float) -> None:
+    said = "proven" if not found.failed else f"{len(found.failed)} FAILED"
+    click.echo(f"{found.model_type:<16} {found.task:<24} {said:<10} {len(found.checks):>3} checks {seconds:6.2f} s")
+    for check in found.failed:
+        click.echo(f"    {_told(check)}")
+
+
+def _table(found: Verification, seconds: float) -> None:
+    click.echo(f"{found.model_type}, {found.task} ({seconds:.2f} s)")
+    stacks = {check.stack for check in found.checks}
+    for check in sorted(found.checks, key=lambda check: check.status == "failed"):
+        if check.status != "not there" or check.identity == "stream":
+            site = f"{check.stack} {check.site}".strip() if len(stacks) > 1 else check.site
+            residual = "" if check.residual is None else f"{check.residual:.1e}"
+            click.echo(f"    {check.status:<10} {check.identity:<18} {site:<22} {residual:>7}  {check.detail}")
+    absent = [f"{check.site} ({check.detail})" for check in found.checks if check.identity == "sites"]
+    click.echo(f"    not there: {', '.join(absent) or 'none'}")
+
+
+def _told(check: Check) -> str:
+    residual = "" if check.residual is None else f" (relative error {check.residual:.2g})"
+    return f"{check.identity}, {check.stack} {check.site}: {check.detail}{residual}"
+
+
+def _opened(name: str) -> tuple[Any, str | None]:
+    """A model and its task: from a folder or by name, or a small random one of an architecture."""
+    from transformers import CONFIG_MAPPING
+
+    if name in CONFIG_MAPPING and not Path(name).exists():
+        from ecco_core.models.tiny_models import tasks_of, tiny_model
+
+        task = tasks_of(name)[0]
+        return tiny_model(name, task), task
+    import ecco_core as ecco
+
+    lm = ecco.from_pretrained(name)
+    return lm.model, lm.task

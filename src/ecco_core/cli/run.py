@@ -174,7 +174,7 @@ def _callback(name: str, options: list[str]) -> Callable[..., None]:
     def callback(model: str, text: str, max_new_tokens: int, save: tuple[Path, ...], **given: Any) -> None:
         from ecco_core import rendering
         from ecco_core.cli.main import quiet_transformers
-        from ecco_core.session.language_model import from_pretrained
+        from ecco_core.session.opening import from_pretrained
 
         check_suffixes(save)
         if text == "-":

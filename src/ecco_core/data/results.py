@@ -56,6 +56,7 @@ class Target:
         contrast_id: explain the difference of its score to this entry's; `contrast_text` is its text.
         value: the score at the run's own input.
         probability: probability of `token_id` there, 0 to 1.
+        kind: ``"token"``, ``"masked"``, or ``"class"`` (number `token_id`; a text's stands after its last token).
     """
 
     position: int
@@ -67,6 +68,7 @@ class Target:
     contrast_text: str = ""
     value: float | None = None
     probability: float | None = None
+    kind: str = "token"
 
     @property
     def quantity(self) -> str:

@@ -17,7 +17,7 @@ class Transcript:
         tokens: stack name (``"decoder"``, ``"encoder"``) -> its whole token sequence.
         n_input_tokens: how many tokens of the stack that is explained were given, not generated.
         stack: the stack whose positions count: positions are from 0 over ``tokens[stack]``.
-        task: ``"causal"``.
+        task: what the model was opened for, such as ``"causal"``.
         model: name of the model it was made with.
         interventions: what the model was changed by while generating; a replay has to apply them.
     """

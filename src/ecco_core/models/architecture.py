@@ -2,19 +2,41 @@
 
 from __future__ import annotations
 
+import sys
+from typing import Any, Literal
+
 import attrs
+import torch
 from torch import nn
 
 from ecco_core.errors import ArchitectureError, OptionError, did_you_mean, listed
-from ecco_core.models.structure import IMPLIED_SITES, OUTSIDE_BLOCKS, Side, StackStructure, Structure
+from ecco_core.models.structure import (
+    ATTENTION_SITES,
+    CROSS_ATTENTION_SITES,
+    IMPLIED_SITES,
+    ModulePath,
+    Side,
+    Site,
+    StackStructure,
+    Structure,
+)
+
+Part = Side | Literal["q", "k", "v", "pattern"]
 
 
 @attrs.frozen
 class Place:
-    """What enters or leaves one module of a live model."""
+    """What enters or leaves one module of a live model, or a part of the attention that it computes.
+
+    Attributes:
+        call: which of the calls of the module in one forward is meant, and how many there are; any if None.
+        scale: what is read is multiplied by it, what is written divided.
+    """
 
     module: nn.Module
-    side: Side
+    side: Part
+    call: tuple[int, int] | None = None
+    scale: float = 1.0
 
 
 class Architecture:
@@ -23,37 +45,77 @@ class Architecture:
     Args:
         structure: the declared paths. `model`: a transformers model with or without a head.
 
+    Attributes:
+        structure: the same, with the variants that fit this model's config applied.
+
     Raises:
         ArchitectureError: a declared module is not there; the message has the nearest module names.
     """
 
-    def __init__(self, structure: Structure, model: nn.Module) -> None:
-        self.structure = structure
-        self._model = model
-        base = getattr(model, "base_model", model)
+    def __init__(self, structure: Structure, model: Any) -> None:
+        self.structure = structure.for_config(model.config)
+        self.model: Any = model
+        self._base: nn.Module = getattr(model, "base_model", model)
         self._blocks: dict[str, nn.ModuleList] = {}
-        for name, stack in structure.stacks.items():
-            blocks = self._resolve(base, stack.blocks, f"stacks.{name}.blocks")
-            if not isinstance(blocks, nn.ModuleList) or not len(blocks):
-                raise ArchitectureError(
-                    f"{structure.origin}: stacks.{name}.blocks: {stack.blocks!r} is a {type(blocks).__name__}; "
-                    "expected a non-empty ModuleList."
-                )
-            self._blocks[name] = blocks
-            if stack.final_norm:
-                self._resolve(base, stack.final_norm, f"stacks.{name}.final_norm")
-            for site, place in stack.sites.items():
-                self._resolve(blocks[0], place.path, f"stacks.{name}.sites.{site}")
+        self._paths: dict[tuple[str, str], dict[int, Site]] = {}
+        for name, stack in self.structure.stacks.items():
+            if self._absent(self._base, stack.blocks):
+                continue  # a model of one stack only, such as a seq2seq model's encoder
+            self._blocks[name] = self._block_list(name, stack)
+            self.final_norm(name)
+            self.embedding(name)
+            for site, places in stack.sites.items():
+                self._paths[name, site] = self._placed(name, site, places)
+            for key in ("attention", "cross_attention", "experts"):
+                path: ModulePath | None = getattr(stack, key)
+                if path and not path.optional:
+                    for layer in range(self.n_layers(name)):
+                        self._resolve(self._block(name, layer), path.path, f"stacks.{name}.{key}")
+        if not self._blocks:
+            name, stack = next(iter(self.structure.stacks.items()))
+            self._block_list(name, stack)
+
+    @staticmethod
+    def _absent(root: nn.Module, path: str) -> bool:
+        """Whether a whole stack is missing: not even the first step of its path is there, but others may be."""
+        return not hasattr(root, path.split(".")[0])
+
+    def _block_list(self, name: str, stack: StackStructure) -> nn.ModuleList:
+        key = f"stacks.{name}.blocks"
+        blocks = self._resolve(self._base, stack.blocks, key)
+        if not isinstance(blocks, nn.ModuleList) or not len(blocks):
+            raise ArchitectureError(
+                f"{self.structure.located(key)}: {stack.blocks!r} is a {type(blocks).__name__}; "
+                "expected a non-empty ModuleList."
+            )
+        return blocks
+
+    def _placed(self, stack: str, site: str, places: tuple[Site, ...]) -> dict[int, Site]:
+        """Layer -> the first of the places that its block has."""
+        found: dict[int, Site] = {}
+        for layer in range(self.n_layers(stack)):
+            block = self._block(stack, layer)
+            there = next((p for p in places if _submodule(block, p.path) is not None), None)
+            if there:
+                found[layer] = there
+            elif not any(place.optional for place in places):
+                self._resolve(block, places[0].path, f"stacks.{stack}.sites.{site}")
+        return found
 
     def _resolve(self, root: nn.Module, path: str, key: str) -> nn.Module:
-        try:
-            return root.get_submodule(path)
-        except AttributeError as error:
+        module = _submodule(root, path)
+        if module is None:
             names = [name for name, _ in root.named_modules() if name]
             near = did_you_mean(path, names) or f" There are: {listed(n for n, _ in root.named_children())}."
             raise ArchitectureError(
-                f"{self.structure.origin}: {key}: no module {path!r} in {type(root).__name__}.{near}"
-            ) from error
+                f"{self.structure.located(key)}: no module {path!r} in {type(root).__name__}.{near}"
+            )
+        return module
+
+    @property
+    def stacks(self) -> tuple[str, ...]:
+        """Names of the stacks that the model has."""
+        return tuple(self._blocks)
 
     def stack(self, name: str) -> StackStructure:
         """Return the declared layout of a stack.
@@ -61,49 +123,197 @@ class Architecture:
         Raises:
             OptionError: no such stack.
         """
-        if name not in self.structure.stacks:
-            raise OptionError(f"No stack {name!r}; this model has {listed(self.structure.stacks)}.")
+        if name not in self._blocks:
+            raise OptionError(f"No stack {name!r}; this model has {listed(self._blocks)}.")
         return self.structure.stacks[name]
 
-    def n_layers(self, stack: str = "decoder") -> int:
-        """Number of blocks of a stack."""
-        self.stack(stack)
-        return len(self._blocks[stack])
+    def n_layers(self, stack: str) -> int:
+        """Number of layers of a stack."""
+        key = self.stack(stack).layers
+        return int(getattr(self.model.config, key)) if key else len(self._blocks[stack])
 
-    def sites(self, stack: str = "decoder") -> tuple[str, ...]:
+    def sites(self, stack: str) -> tuple[str, ...]:
         """Names of all sites that can be read in a stack."""
-        return (*IMPLIED_SITES, *self.stack(stack).sites)
+        implied = [site for site in IMPLIED_SITES if site != "logits" or self._has_logits(stack)]
+        attention = [site for site in (*ATTENTION_SITES, *CROSS_ATTENTION_SITES) if self._attending(site, stack)]
+        return (*implied, *(site for s, site in self._paths if s == stack and self._paths[s, site]), *attention)
 
-    def final_norm(self, stack: str = "decoder") -> nn.Module | None:
-        """The norm after the last block, or None."""
-        path = self.stack(stack).final_norm
-        return self._resolve(getattr(self._model, "base_model", self._model), path, "final_norm") if path else None
+    def _has_logits(self, stack: str) -> bool:
+        """Whether the model has a head, and it is this stack that ends in it."""
+        if self.model is self._base and not any(map(self.head, self.structure.heads)):  # T5 is its own base model
+            return False
+        return len(self._blocks) == 1 or stack == "decoder" or self.model.get_output_embeddings() is None
 
-    def place(self, site: str, layer: int | None, stack: str = "decoder") -> Place:
+    def _attending(self, site: str, stack: str) -> bool:
+        """Whether some layer computes this part of an attention where it can be read.
+
+        Modules that are not routable report their patterns; under another kernel than "eager", some (Falcon) report
+        wrong ones, and compute wrong states on the way.
+        """
+        cross = site.startswith("cross_")
+        modules = [m for layer in range(self.n_layers(stack)) if (m := self.attention(layer, stack, cross=cross))]
+        eager = self.model.config._attn_implementation == "eager"
+        return bool(modules) and (routable(modules[0]) or (site.endswith("pattern") and eager))
+
+    def layers_with(self, site: str, stack: str) -> tuple[int, ...]:
+        """Layers that have a site, ascending."""
+        layers = range(self.n_layers(stack))
+        if (stack, site) in self._paths:
+            return tuple(self._paths[stack, site])
+        if site in (*ATTENTION_SITES, *CROSS_ATTENTION_SITES):
+            cross = site.startswith("cross_")
+            return tuple(layer for layer in layers if self.attention(layer, stack, cross=cross))
+        return tuple(layers)
+
+    def final_norm(self, stack: str) -> list[nn.Module]:
+        """What comes after the last block and before the head, in order."""
+        found = []
+        for path in self.stack(stack).final_norm:
+            if not path.optional or _submodule(self._base, path.path) is not None:
+                found.append(self._resolve(self._base, path.path, f"stacks.{stack}.final_norm"))
+        return found
+
+    def norm_after(self, added: str, layer: int, stack: str) -> nn.Module | None:
+        """The norm that follows the sum with what `added` adds, in a post-norm block."""
+        path = self.stack(stack).norms.get(added)
+        return self._resolve(self._block(stack, layer), path, f"stacks.{stack}.norms.{added}") if path else None
+
+    def attention(self, layer: int, stack: str, *, cross: bool = False) -> nn.Module | None:
+        """The module that runs the attention function in a layer, None where there is none."""
+        declared = self.stack(stack)
+        path = declared.cross_attention if cross else declared.attention
+        return _submodule(self._block(stack, layer), path.path) if path else None
+
+    def experts(self, layer: int, stack: str) -> nn.Module | None:
+        """The module that holds fused expert weights in a layer, None where there is none."""
+        path = self.stack(stack).experts
+        return _submodule(self._block(stack, layer), path.path) if path else None
+
+    def _block(self, stack: str, layer: int) -> nn.Module:
+        return self._blocks[stack][self._shared(stack, layer)[0]]
+
+    def _shared(self, stack: str, layer: int) -> tuple[int, tuple[int, int] | None]:
+        """Index of the block of a layer and, where layers share blocks, which of its calls the layer is."""
+        n, blocks = self.n_layers(stack), len(self._blocks[stack])
+        if n == blocks:
+            return layer, None
+        each = n // blocks
+        return layer // each, (layer % each, each)
+
+    def embedding(self, stack: str) -> Place:
+        """What the embedding of a stack's tokens returns."""
+        path = self.stack(stack).embedding
+        if path:
+            return Place(self._resolve(self._base, path, f"stacks.{stack}.embedding"), "output")
+        return Place(self._got("get_input_embeddings", "embedding"), "output")
+
+    def block(self, layer: int, stack: str) -> Place:
+        """What leaves a layer."""
+        return self.place("resid_post", layer, stack)
+
+    def head(self, task: str) -> list[nn.Module]:
+        """The modules from the last hidden state to logits for a task, in order; empty if none is declared."""
+        paths = self.structure.heads.get(task, ())
+        found = [_submodule(self.model, path.path) for path in paths]
+        if paths and not any(found):
+            return []
+        return [
+            module or self._resolve(self.model, path.path, f"heads.{task}")
+            for module, path in zip(found, paths)
+            if module or not path.optional
+        ]
+
+    def logits_of(self, hidden: torch.Tensor, task: str) -> torch.Tensor:
+        """Turn normed last hidden states ``(…, unit)`` into logits ``(…, vocabulary)`` as the model does."""
+        declared, config = self.structure.logits, self.model.config
+        for module in self.head(task):
+            hidden = module(hidden)
+        if declared.bias:
+            hidden = hidden + self._tensor(declared.bias).to(hidden.device)
+        scale = declared.scale.of(config) if declared.scale else None
+        hidden = hidden if scale is None else hidden * scale
+        cap = declared.cap.of(config) if declared.cap else None
+        return hidden if cap is None else cap * torch.tanh(hidden / cap)
+
+    def _tensor(self, path: str) -> torch.Tensor:
+        owner, _, name = path.rpartition(".")
+        tensor = getattr(self._resolve(self.model, owner, "logits.bias") if owner else self.model, name, None)
+        if not isinstance(tensor, torch.Tensor):
+            raise ArchitectureError(
+                f"{self.structure.located('logits.bias')}: no tensor {path!r} in {type(self.model).__name__}."
+            )
+        return tensor
+
+    def place(self, site: str, layer: int | None, stack: str) -> Place:
         """Return the module and side to read for a site.
 
         Raises:
-            OptionError: no such site, or no such layer.
+            OptionError: no such site, no such layer, or the layer does not have it.
         """
-        declared = self.stack(stack).sites
         if site not in self.sites(stack):
-            raise OptionError(
-                f"No site {site!r} in the {stack} of this {self.structure.model_types[0]} model."
-                f"{did_you_mean(site, self.sites(stack))} It has: {listed(self.sites(stack), 20)}."
-            )
-        if site in OUTSIDE_BLOCKS:
-            return Place(self._outside(site), "output")
-        blocks = self._blocks[stack]
-        if layer is None or not 0 <= layer < len(blocks):
-            raise OptionError(f"No layer {layer}; the {stack} has layers 0 to {len(blocks) - 1}.")
+            raise OptionError(self._unknown(site, stack))
+        if site == "embedding":
+            return self.embedding(stack)
+        if site == "logits":
+            return Place(self._logits_module(), "output")
+        n = self.n_layers(stack)
+        if layer is None or not 0 <= layer < n:
+            raise OptionError(f"No layer {layer}; the {stack} has layers 0 to {n - 1}.")
+        index, call = self._shared(stack, layer)
         if site in ("resid_pre", "resid_post"):
-            return Place(blocks[layer], "input" if site == "resid_pre" else "output")
-        module = self._resolve(blocks[layer], declared[site].path, f"stacks.{stack}.sites.{site}, layer {layer}")
-        return Place(module, declared[site].side)
+            return Place(self._blocks[stack][index], "input" if site == "resid_pre" else "output", call)
+        if layer not in self.layers_with(site, stack):
+            why, have = self._fused(site, layer, stack), listed(map(str, self.layers_with(site, stack)), 40)
+            raise OptionError(f"Layer {layer} of the {stack} has no {site}{why}; the layers that have it: {have}.")
+        if site in (*ATTENTION_SITES, *CROSS_ATTENTION_SITES):
+            module = self.attention(layer, stack, cross=site.startswith("cross_"))
+            part: Part = site.removeprefix("cross_")  # type: ignore[assignment]
+            return Place(module, part, call)  # type: ignore[arg-type]
+        found = self._paths[stack, site][layer]
+        scale = found.scale.of(self.model.config) if found.scale else None
+        return Place(
+            self._resolve(self._block(stack, layer), found.path, f"stacks.{stack}.sites.{site}"),
+            found.side,
+            call,
+            1.0 if scale is None else scale,
+        )
 
-    def _outside(self, site: str) -> nn.Module:
-        getter = "get_input_embeddings" if site == "embedding" else "get_output_embeddings"
-        module = getattr(self._model, getter)()
+    def _unknown(self, site: str, stack: str) -> str:
+        sites = self.sites(stack)
+        found = f"No site {site!r} in the {stack} of this {self.model.config.model_type} model"
+        others = [s for s in self.stacks if s != stack and site in self.sites(s)]
+        if others:
+            return f"{found}; its {others[0]} has it: name stack={others[0]!r}."
+        return f"{found}{self._fused(site, 0, stack)}.{did_you_mean(site, sites)} It has: {listed(sites, 20)}."
+
+    def _fused(self, site: str, layer: int, stack: str) -> str:
+        """Why the neurons of a layer of experts, or reported patterns, cannot be read."""
+        if site.endswith("pattern") and self.attention(layer, stack, cross=site.startswith("cross_")) is not None:
+            return " (this architecture reports it only if it is loaded with attn_implementation='eager')"
+        if site == "mlp_post" and self.experts(layer, stack) is not None:
+            return " (the weights of its experts are fused in one module, inside of which the neurons do not pass)"
+        return ""
+
+    def _logits_module(self) -> nn.Module:
+        """The module that makes the logits; of a model without one, such as a classifier, the model itself."""
+        head = self.model.get_output_embeddings()
+        return head if isinstance(head, nn.Module) else self.model
+
+    def _got(self, getter: str, what: str) -> nn.Module:
+        module = getattr(self.model, getter)()
         if not isinstance(module, nn.Module):
-            raise OptionError(f"{type(self._model).__name__} has no {site}: {getter}() returns nothing.")
+            raise OptionError(f"{type(self.model).__name__} has no {what}: {getter}() returns nothing.")
         return module
+
+
+def routable(attention: nn.Module) -> bool:
+    """Whether an attention module calls transformers' attention interface, where its parts can be read."""
+    return hasattr(sys.modules.get(type(attention).__module__), "ALL_ATTENTION_FUNCTIONS")
+
+
+def _submodule(root: nn.Module, path: str) -> nn.Module | None:
+    """Return the module at a path, None if there is none."""
+    try:
+        return root.get_submodule(path)
+    except AttributeError:
+        return None

@@ -5,30 +5,62 @@ from __future__ import annotations
 import contextlib
 import threading
 import weakref
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator
 from typing import Any
 
 import torch
 from torch import nn
 
 from ecco_core.errors import ArchitectureError
-from ecco_core.models.architecture import Architecture, Place
-from ecco_core.models.structure import OUTSIDE_BLOCKS
-
-Change = Callable[[torch.Tensor], "torch.Tensor | None"]
+from ecco_core.models.architecture import Place
+from ecco_core.models.attention import Change, watched
 
 
 @contextlib.contextmanager
 def hooked(place: Place, change: Change) -> Iterator[None]:
     """Call `change` with the tensor at `place` at each pass; what it returns, if not None, takes its place.
 
-    The hook is gone when the block ends, also after an error or an interrupt.
+    A place inside of the attention is passed only while the model is `attending`. The hook is gone when the block
+    ends, also after an error or an interrupt.
     """
+    change = _at_call(place, _scaled(change, place.scale))
+    if place.side not in ("input", "output"):
+        with watched(place.module, place.side, change):
+            yield
+        return
     handle = (_on_input if place.side == "input" else _on_output)(place.module, change)
     try:
         yield
     finally:
         handle.remove()
+
+
+def _scaled(change: Change, scale: float) -> Change:
+    """The same change of what is multiplied by `scale` afterwards; what it leaves alone stays bit-identical."""
+    if scale == 1:
+        return change
+
+    def scaled(tensor: torch.Tensor) -> torch.Tensor | None:
+        seen = tensor * scale
+        new = change(seen)
+        return None if new is None else torch.where(new == seen, tensor, new / scale)
+
+    return scaled
+
+
+def _at_call(place: Place, change: Change) -> Change:
+    """The same change at one of the calls of a module that several layers share."""
+    if place.call is None:
+        return change
+    wanted, calls = place.call
+    count = -1
+
+    def at_call(tensor: torch.Tensor) -> torch.Tensor | None:
+        nonlocal count
+        count += 1
+        return change(tensor) if count % calls == wanted else None
+
+    return at_call
 
 
 def _on_input(module: nn.Module, change: Change) -> Any:
@@ -53,7 +85,7 @@ def _on_output(module: nn.Module, change: Change) -> Any:
         new = change(first)
         if new is None or isinstance(output, torch.Tensor):
             return new
-        return (new, *output[1:])
+        return [new, *output[1:]] if isinstance(output, list) else (new, *output[1:])
 
     return module.register_forward_hook(hook)
 
@@ -83,50 +115,3 @@ def evaluating(model: nn.Module) -> Iterator[None]:
         finally:
             for module in training:
                 module.training = True
-
-
-def read(
-    model: nn.Module,
-    architecture: Architecture,
-    ids: torch.Tensor,
-    places: Sequence[tuple[str, int | None]],
-    stack: str = "decoder",
-) -> dict[tuple[str, str, int | None], torch.Tensor]:
-    """Read sites in ONE forward pass over the token ids of one sequence.
-
-    The head is not computed unless ``logits`` are asked for.
-
-    Args:
-        ids: ``(token,)`` integers. `places`: (site, layer) pairs; the layer is None outside of the blocks.
-
-    Returns:
-        (stack, site, layer) -> tensor ``(token, unit)``, detached, in the model's dtype and on its device.
-
-    Raises:
-        OptionError: no such site or layer. ArchitectureError: a site was not passed in this forward.
-    """
-    found: dict[tuple[str, str, int | None], torch.Tensor] = {}
-
-    def keep(key: tuple[str, str, int | None]) -> Change:
-        def change(tensor: torch.Tensor) -> None:
-            if key in found:
-                raise ArchitectureError(f"{key[1]} of layer {key[2]} is passed more than once in one forward.")
-            found[key] = tensor.detach().reshape(len(ids), -1).clone()
-
-        return change
-
-    runner = model if any(site == "logits" for site, _ in places) else getattr(model, "base_model", model)
-    with contextlib.ExitStack() as scope:
-        scope.enter_context(evaluating(model))
-        scope.enter_context(torch.no_grad())
-        for site, layer in places:
-            key = (stack, site, None if site in OUTSIDE_BLOCKS else layer)
-            if site != "logits":
-                scope.enter_context(hooked(architecture.place(site, layer, stack), keep(key)))
-        output = runner(input_ids=ids[None], use_cache=False, return_dict=True)
-    if ("logits", None) in places:
-        found[stack, "logits", None] = output.logits.detach()[0].clone()
-    for site, layer in places:
-        if (stack, site, None if site in OUTSIDE_BLOCKS else layer) not in found:
-            raise ArchitectureError(f"The site {site!r} of layer {layer} is not part of this model's forward pass.")
-    return found

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import os
 import warnings
 from collections.abc import Iterator
@@ -54,24 +55,48 @@ def yaml_files(path: Path) -> list[Path]:
     return sorted(p for p in path.iterdir() if p.suffix in (".yaml", ".yml")) if path.is_dir() else [path]
 
 
-def entries() -> Iterator[Entry]:
+def entries(mentioning: str = "") -> Iterator[Entry]:
     """Every model file, read, in order of precedence.
+
+    Args:
+        mentioning: leave out those of others than the user in which this text does not stand.
 
     Raises:
         RegistryError: one of the user's or our own is malformed; a plugin's is left out with a warning.
     """
     for source, path in files():
         try:
-            yield Entry(read_yaml(path), source)
+            if source == "user" or _mentions(path, mentioning):
+                yield Entry(_read(path, *_version(path)), source)
         except RegistryError as error:
             if source in ("user", "ecco-core"):
                 raise
             warnings.warn(f"A model file of {source} is left out: {error}", stacklevel=2)
 
 
+@functools.lru_cache(maxsize=1024)
+def _read(path: Path, *version: int) -> Structure:
+    """The structure in a file, read again when the file changes."""
+    return read_yaml(path)
+
+
+def _version(path: Path) -> tuple[int, ...]:
+    try:
+        return path.stat().st_mtime_ns, path.stat().st_size
+    except OSError:
+        return ()
+
+
+def _mentions(path: Path, text: str) -> bool:
+    try:
+        return text.encode() in path.read_bytes()
+    except OSError:
+        return True  # reading it tells what is wrong
+
+
 def find(model_type: str) -> Entry | None:
     """Return the first entry that covers `model_type`, or None."""
-    return next((entry for entry in entries() if model_type in entry.structure.model_types), None)
+    return next((entry for entry in entries(model_type) if model_type in entry.structure.model_types), None)
 
 
 def require(model_type: str) -> Entry:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any
 
 import attrs
 import numpy as np
@@ -16,8 +17,13 @@ from ecco_core.data.results import Source, Target, TokenScores
 from ecco_core.data.transcript import Transcript
 from ecco_core.errors import ArchitectureError, TargetError
 from ecco_core.models.architecture import Place
-from ecco_core.models.gradients import Pass, values_and_gradients
+from ecco_core.models.feed import Feed
+from ecco_core.models.gradients import CHUNK, Pass, values_and_gradients
 from ecco_core.models.hooks import alone, evaluating, hooked
+from ecco_core.models.interventions import prompted
+from ecco_core.models.reading import without_cache
+
+ROWS_AT_ONCE = 1600  # batch × tokens of masked variants in one forward
 
 
 def require_causal(model: nn.Module, ids: torch.Tensor) -> None:
@@ -35,63 +41,114 @@ def require_causal(model: nn.Module, ids: torch.Tensor) -> None:
     logits = getattr(output, "logits", None)
     if logits is None or logits.ndim != 3 or logits.shape[1] != len(ids):
         raise ArchitectureError(f"{type(model).__name__} returns no logits per token; give a causal language model.")
+    require_numbers(logits, model)
     share = 1e-3 if logits.dtype in (torch.float32, torch.float64) else 2e-2
-    before = logits[:, :-1].float().nan_to_num()
+    before = logits[:, :-1].float()
     if not torch.allclose(before[0], before[1], atol=share * float(before.abs().max()), rtol=share):
         raise ArchitectureError(
-            f"{type(model).__name__} lets earlier positions see later tokens: it is not causal. This version explains "
-            "causal language models."
+            f"{type(model).__name__} lets earlier positions see later tokens: it is not causal. If it is a masked "
+            "language model, open it with task='masked'."
+        )
+
+
+def require_numbers(logits: torch.Tensor, model: nn.Module) -> None:
+    """Refuse logits that are no numbers.
+
+    Raises:
+        ArchitectureError: some are NaN.
+    """
+    if bool(torch.isnan(logits).any()):
+        raise ArchitectureError(
+            f"{type(model).__name__} returns logits that are no numbers (NaN): its weights are broken, or "
+            f"{str(logits.dtype).removeprefix('torch.')} overflows; load it with dtype='float32' or 'bfloat16'."
         )
 
 
 class ScoreModule(nn.Module):
-    """The scores of chosen tokens as a function of the input embeddings of a run.
+    """The scores of chosen targets as a function of the input embeddings of a run.
 
-    The embeddings replace what the model's own embedding module returns, so position embeddings, scales and norms
-    after it are the model's. The vocabulary projection is computed at the targets' rows only. The model is put in
-    evaluation mode for each call and back afterwards; its parameters and flags are not touched.
+    The embeddings replace what the model's own embedding modules return, so position embeddings, scales and norms
+    after them are the model's. The vocabulary projection is computed at the targets' rows only. A masked language
+    model's target is masked when it is explained: targets with other masked places are other variants of the input,
+    run as one batch. The model is put in evaluation mode for each call and back afterwards; its parameters and flags
+    are not touched.
 
     Args:
-        model: a transformers model with a language-model head.
-        transcript: the tokens of the run.
+        model: a transformers model with a head.
+        transcript: the tokens of the run, and its task.
         targets: what to explain; all of one ``score``.
+        embeddings: stack -> the module that embeds its tokens; the model's only one if left out.
+        mask_id: the mask token of a masked language model.
+        scope: makes the context that every forward runs in, such as the run's interventions.
+
+    Attributes:
+        stacks: the stacks that `inputs` has a tensor for, in this order. `ids`: their token ids ``(token,)``, as far
+            as any target sees them. `embeddings`: their embedding modules.
+        n_sources: number of tokens in all stacks.
 
     Raises:
         TargetError: targets are missing or of several scores.
     """
 
-    stacks = ("decoder",)
-
-    def __init__(self, model: nn.Module, transcript: Transcript, targets: Sequence[Target]) -> None:
+    def __init__(
+        self,
+        model: Any,
+        transcript: Transcript,
+        targets: Sequence[Target],
+        *,
+        embeddings: Mapping[str, nn.Module] | None = None,
+        mask_id: int | None = None,
+        scope: Callable[[], Any] = contextlib.nullcontext,
+    ) -> None:
         super().__init__()
         if not targets:
             raise TargetError("Nothing to explain: no target was given.")
         if len({target.score for target in targets}) > 1:
             raise TargetError("All targets of one call share one score: logprob, logit or prob.")
         self.model = model
-        self.targets = tuple(targets)
-        self.embedding = model.get_input_embeddings()  # type: ignore[operator]
-        device = self.embedding.weight.device
-        self._rows = torch.tensor([target.position - 1 for target in targets], device=device)
-        self.n_sources = int(self._rows.max()) + 1
         self.transcript = transcript
-        self.ids = torch.tensor(transcript.explained.ids[: self.n_sources].tolist(), device=device)
-        self._wanted = torch.tensor([target.token_id for target in targets], device=device)
-        contrasts = [-1 if target.contrast_id is None else target.contrast_id for target in targets]
-        self._contrast = torch.tensor(contrasts, device=device)
+        self.targets = tuple(targets)
         self.score = targets[0].score
+        self.stacks = tuple(transcript.tokens)
+        self.embeddings = dict(embeddings or {transcript.stack: model.get_input_embeddings()})
+        self._scope = scope
+        self._device = next(iter(self.embeddings.values())).weight.device
+        self._shifted = transcript.task in ("causal", "seq2seq")
+        positions = torch.tensor([target.position for target in targets], device=self._device)
+        self._rows = positions - 1 if self._shifted else positions
+        self._classes = transcript.task == "sequence_classification"
+        self.ids = {
+            stack: torch.tensor(tokens.ids.tolist(), device=self.embeddings[stack].weight.device)
+            for stack, tokens in transcript.tokens.items()
+        }
+        if self._shifted:  # what no target's prediction can see is left out
+            self.ids[transcript.stack] = self.ids[transcript.stack][: int(self._rows.max()) + 1]
+        self.n_sources = sum(len(ids) for ids in self.ids.values())
+        self._wanted = torch.tensor([target.token_id for target in targets], device=self._device)
+        contrasts = [-1 if target.contrast_id is None else target.contrast_id for target in targets]
+        self._contrast = torch.tensor(contrasts, device=self._device)
+        self._mask_id = mask_id
+        self._masked, self._variant = self._variants()
+
+    def _variants(self) -> tuple[torch.Tensor, torch.Tensor]:
+        """Masked places of each variant of the input ``(variant, token)``, and the variant of each target."""
+        ids = self.ids[self.transcript.stack]
+        if self.transcript.task != "masked" or self._mask_id is None:
+            return torch.zeros(1, len(ids), dtype=torch.bool), torch.zeros(len(self.targets), dtype=torch.long)
+        each = (ids == self._mask_id).expand(len(self.targets), -1).clone()
+        each[torch.arange(len(self.targets)), self._rows] = True
+        unique: tuple[torch.Tensor, torch.Tensor] = torch.unique(each, dim=0, return_inverse=True)
+        return unique[0], unique[1]
 
     def inputs(self) -> tuple[torch.Tensor, ...]:
-        """Embeddings of the run, one tensor ``(1, token, unit)`` per stack, detached.
+        """Embeddings of the run, one tensor ``(1, token, unit)`` per stack, detached."""
+        return tuple(self.embed(self.ids[stack], stack)[None] for stack in self.stacks)
 
-        Tokens that no target's prediction can see are left out.
-        """
-        return (self.embed(self.ids)[None],)
-
-    def embed(self, ids: torch.Tensor) -> torch.Tensor:
+    def embed(self, ids: torch.Tensor, stack: str | None = None) -> torch.Tensor:
         """Embed token ids ``(token,)`` as the model does; returns ``(token, unit)``, detached."""
+        embedding = self.embeddings[stack or self.transcript.stack]
         with alone(self.model), torch.no_grad():
-            embedded: torch.Tensor = self.embedding(ids.to(self.embedding.weight.device))
+            embedded: torch.Tensor = embedding(ids.to(embedding.weight.device))
             return embedded.detach()
 
     def forward(self, *embeddings: torch.Tensor) -> torch.Tensor:
@@ -103,7 +160,9 @@ class ScoreModule(nn.Module):
         Returns:
             ``(batch, target)``, in the unit of ``self.score``, float32 or wider.
         """
-        return self.run_prefix(embeddings[0], torch.arange(len(self.targets)), split=False).scores
+        parts = [(places, self.run_part(embeddings, places, split=False).scores) for places in self._parts(embeddings)]
+        scores = torch.cat([part for _, part in parts], dim=1)
+        return scores[:, torch.argsort(torch.cat([places for places, _ in parts]))]
 
     def values_and_gradients(self, *embeddings: torch.Tensor) -> tuple[torch.Tensor, tuple[torch.Tensor, ...]]:
         """Score every target, with the gradient of each score, sharing forwards among targets.
@@ -114,8 +173,24 @@ class ScoreModule(nn.Module):
         Returns:
             scores ``(batch, target)`` and, per stack, gradients ``(target, batch, token, unit)``; detached.
         """
-        values, gradients = values_and_gradients(self.run_prefix, self._rows, embeddings[0])
-        return values, (gradients,)
+        return values_and_gradients(self.run_part, self.parts(embeddings), embeddings)
+
+    def _parts(self, embeddings: Sequence[torch.Tensor]) -> tuple[torch.Tensor, ...]:
+        """Indices of targets that one forward without gradients serves: all, or those of a batch of variants."""
+        each = max(1, ROWS_AT_ONCE // (embeddings[0].shape[0] * embeddings[0].shape[1]))
+        order = torch.argsort(self._variant, stable=True)
+        groups = self._variant[order] // each
+        return tuple(order[groups == group] for group in torch.unique(groups))
+
+    def parts(self, embeddings: Sequence[torch.Tensor]) -> tuple[torch.Tensor, ...]:
+        """Indices of targets that one forward with gradients serves.
+
+        A score at row r of a causal decoder depends on the tokens up to r only: targets are taken in chunks of
+        neighbouring rows, each run over the prefix that it can see.
+        """
+        if self._shifted:
+            return torch.split(torch.argsort(self._rows, stable=True), CHUNK)
+        return self._parts(embeddings)
 
     def result(
         self,
@@ -132,19 +207,22 @@ class ScoreModule(nn.Module):
         """Make the result of an attribution of these targets from its numbers.
 
         Args:
-            values: ``(target, source)`` over `n_sources` tokens; `unit`: what they are in, in words.
+            values: ``(target, source)`` over the tokens of all stacks, in their order; `unit`: what they are in.
             target_values: ``(target,)``, each score at the run's input.
             change: ``(target,)``, score(input) − score(baseline), for methods that promise to add up to it.
             total: ``(target,)``, what the method's contributions add up to; the sum of `values` if left out.
             baseline: what absence was taken to be, in words.
         """
-        tokens, stack = self.transcript.explained, self.transcript.stack
         coords = {"target": [target.position for target in self.targets]}
         missed = None if change is None else change - (values.sum(1) if total is None else total)
         return TokenScores(
             values=LabelledArray(values, ("target", "source"), coords),
             tokens=self.transcript.tokens,
-            sources=[Source(stack=stack, positions=(p,), text=tokens.labels[p]) for p in range(self.n_sources)],
+            sources=[
+                Source(stack=stack, positions=(p,), text=self.transcript.tokens[stack].labels[p])
+                for stack in self.stacks
+                for p in range(len(self.ids[stack]))
+            ],
             targets=[_valued(target, float(value)) for target, value in zip(self.targets, target_values)],
             n_input_tokens=self.transcript.n_input_tokens,
             aggregation=aggregation,
@@ -155,44 +233,85 @@ class ScoreModule(nn.Module):
             baseline=baseline,
         )
 
-    def run_prefix(self, embeddings: torch.Tensor, places: torch.Tensor, *, split: bool) -> Pass:
-        """Score the targets at `places` from the tokens up to the last of their rows.
+    def run_part(self, embeddings: Sequence[torch.Tensor], places: torch.Tensor, *, split: bool) -> Pass:
+        """Score the targets at `places`, from the part of the embeddings that they can see.
 
         Args:
-            embeddings: ``(batch, token, unit)``, at least as long as that prefix.
-            places: indices of targets.
+            embeddings: one tensor ``(batch, token, unit)`` per stack.
+            places: indices of targets, as from `parts`.
             split: cut the graph between body and head, for `values_and_gradients`.
 
         Raises:
-            ArchitectureError: the model's forward does not use its embedding module exactly once.
+            ArchitectureError: the model's forward does not use its embedding modules exactly once.
         """
-        rows = self._rows[places]
-        upto = int(rows.max()) + 1
-        inputs = embeddings[:, :upto]
-        ids = self.ids[None, :upto].expand(len(inputs), -1)
-        uses = 0
+        if self._classes and len(embeddings[0]) > 1 and getattr(self.model.config, "pad_token_id", None) is None:
+            singles = [
+                self.run_part([e[n : n + 1] for e in embeddings], places, split=split)
+                for n in range(len(embeddings[0]))
+            ]  # without a padding token, these heads take one sequence
+            return Pass(torch.cat([single.scores for single in singles]))
+        rows, first = self._rows[places], self._variant[places].min()
+        which = (self._variant[places] - first).tolist()
+        masked = self._masked[int(first) : int(first) + max(which) + 1]
+        inputs, feed = self._fed(embeddings, int(rows.max()) + 1 if self._shifted else None, masked)
+        cut = _RowCut(
+            self.model,
+            rows,
+            torch.tensor(which),
+            variants=len(masked),
+            batch=len(embeddings[0]),
+            length=feed.ids[self.transcript.stack].shape[1],
+            split=split,
+        )
+        uses = dict.fromkeys(self.stacks, 0)
 
-        def substitute(_: torch.Tensor) -> torch.Tensor:
-            nonlocal uses
-            uses += 1
-            return inputs * 1  # a model that edits its embeddings in place must not edit ours
+        def substitute(stack: str) -> Callable[[torch.Tensor], torch.Tensor]:
+            def change(_: torch.Tensor) -> torch.Tensor:
+                uses[stack] += 1
+                return inputs[stack] * 1  # a model that edits its embeddings in place must not edit ours
+
+            return change
 
         with contextlib.ExitStack() as scope:
             scope.enter_context(evaluating(self.model))
-            scope.enter_context(hooked(Place(self.embedding, "output"), substitute))
-            cut = _RowCut(self.model, rows, length=upto, split=split)
-            scope.enter_context(cut.placed())
-            output = self.model(input_ids=ids, use_cache=False, return_dict=True)
-        if uses != 1:
+            scope.enter_context(prompted(self.model, self.transcript.n_input_tokens))
+            for stack in self.stacks:
+                scope.enter_context(hooked(Place(self.embeddings[stack], "output"), substitute(stack)))
+            scope.enter_context(self._scope())
+            if not self._classes:
+                scope.enter_context(cut.placed())
+            output = self.model(**feed.arguments(), **without_cache(self.model), return_dict=True)
+        wrong = next((stack for stack, n in uses.items() if n != 1), None)
+        if wrong:
             raise ArchitectureError(
-                f"{type(self.model).__name__} passes its embedding module {uses} times in one forward; "
+                f"{type(self.model).__name__} passes the embedding of its {wrong} {uses[wrong]} times in one forward; "
                 "its inputs cannot be substituted there."
             )
-        logits = output.logits if cut.applied else output.logits[:, rows.to(output.logits.device)]
-        return Pass(self._score(logits, places), cut.hidden, cut.leaf, rows)
+        if self._classes:
+            return Pass(self._score(output.logits[:, None].expand(-1, len(places), -1), places))
+        logits = output.logits if cut.applied else cut.chosen(output.logits)
+        return Pass(self._score(logits, places), cut.hidden, cut.leaf, cut.which, rows)
+
+    def _fed(
+        self, embeddings: Sequence[torch.Tensor], upto: int | None, masked: torch.Tensor
+    ) -> tuple[dict[str, torch.Tensor], Feed]:
+        """What replaces each stack's embeddings ``(variant · batch, token, unit)``, and the ids that go with it."""
+        inputs, ids = {}, {}
+        for stack, tensor in zip(self.stacks, embeddings):
+            end = upto if stack == self.transcript.stack else None
+            inputs[stack], row = tensor[:, :end], self.ids[stack][:end].expand(len(tensor), -1)
+            if bool(masked.any()) and self._mask_id is not None:
+                places = masked.to(tensor.device)[:, None]
+                mask = self.embed(torch.tensor([self._mask_id]), stack)
+                inputs[stack] = torch.where(places[..., None], mask, tensor).flatten(0, 1)
+                row = torch.where(places, self._mask_id, row).flatten(0, 1)
+            ids[stack] = row
+        lengths = {stack: (row.shape[1],) * len(row) for stack, row in ids.items()}
+        return inputs, Feed(ids, lengths)
 
     def _score(self, logits: torch.Tensor, places: torch.Tensor) -> torch.Tensor:
         """Turn logits ``(batch, target, vocabulary)`` into scores ``(batch, target)``."""
+        require_numbers(logits, self.model)
         logits = logits.float() if logits.dtype in (torch.float16, torch.bfloat16) else logits
         scored = _SCORES[self.score](logits)
 
@@ -219,13 +338,19 @@ _SCORES: dict[str, Callable[[torch.Tensor], torch.Tensor]] = {
 
 @attrs.define
 class _RowCut:
-    """A hook on what enters the head: keep only some rows and, with `split`, cut the graph there.
+    """A hook on what enters the head: keep only the targets' rows and, with `split`, cut the graph there.
 
-    A model whose head does not see one tensor ``(batch, token, unit)`` exactly once is left as it is.
+    A model whose head does not see one tensor ``(variant · batch, token, unit)`` exactly once is left as it is.
+
+    Attributes:
+        rows, which: ``(target,)``, the row of each target, and the variant that it is in.
     """
 
-    model: nn.Module
+    model: Any
     rows: torch.Tensor
+    which: torch.Tensor
+    variants: int
+    batch: int
     length: int
     split: bool
     applied: bool = False
@@ -235,19 +360,26 @@ class _RowCut:
     @contextlib.contextmanager
     def placed(self) -> Iterator[None]:
         """Hook the head for the time of the block."""
-        head = self.model.get_output_embeddings()  # type: ignore[operator]
-        if not isinstance(head, nn.Module):
-            raise ArchitectureError(f"{type(self.model).__name__} has no language-model head to explain.")
-        with hooked(Place(head, "input"), self._change):
+        head = self.model.get_output_embeddings() if hasattr(self.model, "get_output_embeddings") else None
+        if isinstance(head, nn.Module):
+            with hooked(Place(head, "input"), self._change):
+                yield
+        else:
             yield
+
+    def chosen(self, tensor: torch.Tensor) -> torch.Tensor:
+        """The targets' rows ``(batch, target, unit)`` of ``(variant · batch, token, unit)``."""
+        device = tensor.device
+        apart = tensor.view(self.variants, self.batch, *tensor.shape[1:])
+        return apart[self.which.to(device), :, self.rows.to(device)].transpose(0, 1)
 
     def _change(self, hidden: torch.Tensor) -> torch.Tensor | None:
         if self.applied:
             raise ArchitectureError(f"{type(self.model).__name__} uses its head more than once in one forward.")
-        if hidden.ndim != 3 or hidden.shape[1] != self.length:
+        if hidden.ndim != 3 or hidden.shape[:2] != (self.variants * self.batch, self.length):
             return None
         self.applied = True
-        rows = hidden[:, self.rows.to(hidden.device)]
+        rows = self.chosen(hidden)
         if not (self.split and torch.is_grad_enabled()):
             return rows
         self.hidden, self.leaf = hidden, rows.detach().requires_grad_()

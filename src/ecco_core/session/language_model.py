@@ -2,33 +2,33 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
+import warnings
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import attrs
 import torch
 from torch import nn
 
 from ecco_core.data.transcript import Transcript
-from ecco_core.errors import (
-    ArchitectureError,
-    EccoError,
-    ModelNotFoundError,
-    OptionError,
-    PluginError,
-    PromptError,
-    did_you_mean,
-    listed,
-)
+from ecco_core.errors import ArchitectureError, OptionError, PromptError
 from ecco_core.models import registry
 from ecco_core.models.architecture import Architecture
+from ecco_core.models.feed import of_tokens
 from ecco_core.models.hooks import alone
+from ecco_core.models.interventions import Intervention, ablate, intervening, layers_of, scale, stack_of
 from ecco_core.models.scores import require_causal
-from ecco_core.options import convert
-from ecco_core.plugin.catalogue import SOURCE_NAMES, install_for
-from ecco_core.plugin.manager import plugins
+from ecco_core.models.structure import Structure
+from ecco_core.session import configs, generating
 from ecco_core.session.run import Run
-from ecco_core.session.tokenizing import encode, tokens_of
+from ecco_core.session.runs import Runs
+from ecco_core.session.tokenizing import chat, encode, tokens_of
+
+INDUCED = 10.0  # the original multiplied the neurons to induce by it
+Text = str | Sequence[Mapping[str, str]]
 
 
 class LanguageModel:
@@ -37,18 +37,34 @@ class LanguageModel:
     Attributes:
         model: the transformers model, as it was given. `tokenizer`: its fast tokenizer.
         name: what it was loaded as.
+        task: ``causal``, ``masked``, ``seq2seq``, ``sequence_classification``, ``token_classification``, ``backbone``.
+        neurons_to_inhibit, neurons_to_induce: the original library's switches, layer -> neurons: from the last
+            position of the prompt on, they are set to 0, or multiplied by 10, in all that is generated from now on.
     """
 
-    def __init__(self, model: nn.Module, tokenizer: Any, name: str = "") -> None:
+    def __init__(
+        self,
+        model: nn.Module,
+        tokenizer: Any,
+        name: str = "",
+        *,
+        task: str = "causal",
+        model_config: Mapping[str, Any] | str | Path | None = None,
+    ) -> None:
         self.model: Any = model
         self.tokenizer = tokenizer
         self.name = name or getattr(model.config, "name_or_path", "") or type(model).__name__
+        self.task = task
+        self.neurons_to_inhibit: dict[Any, Sequence[int]] = {}
+        self.neurons_to_induce: dict[Any, Sequence[int]] = {}
+        self._model_config = model_config
+        self._active: list[Intervention] = []
         self._causal = False
-        if getattr(model.config, "is_encoder_decoder", False) or self._head() is None:
-            raise ArchitectureError(f"{type(model).__name__} is no causal language model; this version opens those.")
-
-    def _head(self) -> Any:
-        return self.model.get_output_embeddings() if hasattr(self.model, "get_output_embeddings") else None
+        if not hasattr(model, "hf_device_map") and any(p.is_meta for p in model.parameters()):
+            raise ArchitectureError(
+                f"{type(model).__name__} is on the meta device, where weights are shapes without numbers; load it on "
+                "'cpu' or a GPU."
+            )
 
     @property
     def model_type(self) -> str:
@@ -56,9 +72,10 @@ class LanguageModel:
         return str(self.model.config.model_type)
 
     @property
-    def device(self) -> str:
-        """Device of the input embedding."""
-        return str(self.model.get_input_embeddings().weight.device)
+    def device(self) -> torch.device:
+        """Where token ids go: the device of the input embedding."""
+        device: torch.device = self.model.get_input_embeddings().weight.device
+        return torch.device("cpu") if device.type == "meta" else device
 
     @property
     def precision(self) -> str:
@@ -67,8 +84,15 @@ class LanguageModel:
 
     @property
     def vocabulary(self) -> int:
-        """Number of entries that the head scores."""
-        return int(self._head().weight.shape[0])
+        """Number of entries that a language-model head scores, else of tokens that are embedded."""
+        head = self.model.get_output_embeddings() if hasattr(self.model, "get_output_embeddings") else None
+        size = getattr(head, "out_features", None)
+        return int(size or getattr(head, "weight", self.model.get_input_embeddings().weight).shape[0])
+
+    @property
+    def classes(self) -> dict[int, str]:
+        """Number -> name of each class of a classifier."""
+        return {int(n): str(label) for n, label in self.model.config.id2label.items()}
 
     def require_causal(self, ids: torch.Tensor) -> None:
         """Prove once, on the token ids ``(token,)`` of a run, that later tokens do not matter to earlier ones.
@@ -81,203 +105,264 @@ class LanguageModel:
             self._causal = True
 
     @functools.cached_property
+    def structure(self) -> tuple[Structure | None, str]:
+        """The declared layout of the model, None if there is none, and where it comes from."""
+        if self._model_config is not None:
+            return configs.structure_of(self._model_config, self.model), "model_config"
+        entry = registry.find(self.model_type)
+        return (entry.structure, entry.source) if entry else (None, "")
+
+    @functools.cached_property
     def architecture(self) -> Architecture:
-        """Where the parts of the model are.
+        """Where the parts of the model are: as declared; else detected and proven, which is said once.
 
         Raises:
-            ArchitectureError: no model file covers this architecture, or it does not fit.
+            ArchitectureError: what is declared does not fit; or nothing is, and it cannot be proven.
         """
-        return Architecture(registry.require(self.model_type).structure, self.model)
+        structure = self.structure[0]
+        if structure is None:
+            from ecco_core.models.detect import detected
+
+            structure = detected(self.model, self.task)
+            warnings.warn(
+                f"No model file covers the architecture {self.model_type!r}: its layout was detected from this model "
+                "and proven on it. `ecco models detect` prints it as a file to keep or to contribute.",
+                stacklevel=3,
+            )
+        return Architecture(structure, self.model)
+
+    @functools.cached_property
+    def stack(self) -> str:
+        """The stack whose tokens a run's positions count."""
+        structure = self.structure[0]
+        if structure is not None and len(structure.stacks) == 1:
+            return next(iter(structure.stacks))
+        if self.task in ("causal", "seq2seq"):
+            return "decoder"
+        return "encoder" if structure is not None or self.task == "masked" else self.architecture.stacks[0]
+
+    def verify(self) -> Any:
+        """Prove the layout of this very model by numeric identities; see ``ecco models verify``."""
+        from ecco_core.models.verify import verify
+
+        return verify(self.model, self.architecture, self.task)
 
     def generate(
         self,
-        text: str,
+        text: Text | Sequence[Text],
         max_new_tokens: int | None = None,
         *,
+        output: str | None = None,
         generate: int | None = None,
         seed: int | None = None,
         **options: Any,
-    ) -> Run:
-        """Continue `text` with the model's own ``generate``, untouched, and return the run.
+    ) -> Any:
+        """Continue a text with the model's own ``generate``, untouched, and return the run.
 
         Args:
-            text: the prompt.
+            text: the prompt; or a chat, ``[{"role": "user", "content": …}, …]``; or a list of prompts or chats, which
+                are generated as one batch.
             max_new_tokens: most tokens to generate; 20 if left out. `generate` is the original library's name.
+            output: what the model is taken to have answered, instead of generating.
             seed: set torch's random state first, for sampling that repeats.
-            options: anything that the model's ``generate`` takes (``do_sample``, ``temperature``, ``top_k`` …).
+            options: anything that the model's ``generate`` takes (``do_sample``, ``num_beams``, ``top_k`` …).
+
+        Returns:
+            A Run, or Runs for a list.
 
         Raises:
             PromptError: the prompt is empty or longer than the context. OptionError: an option is wrong.
         """
-        if generate is not None and max_new_tokens is not None:
-            raise OptionError("generate and max_new_tokens say the same; give one of them.")
-        count = generate if generate is not None else 20 if max_new_tokens is None else max_new_tokens
-        count, seed = convert(count, int, "max_new_tokens"), convert(seed, int | None, "seed")
-        if count < 0 or not -(2**63) <= (seed or 0) < 2**63:
-            raise OptionError(f"max_new_tokens counts from 0 and seed has 64 bits, found {count} and {seed}.")
-        if options.get("num_return_sequences", 1) != 1:
-            raise OptionError("A run is one sequence: leave num_return_sequences out and call generate again.")
-        weight = self.model.get_input_embeddings().weight
-        ids = torch.tensor([encode(self.tokenizer, text, len(weight))], device=weight.device)
-        self._check_length(ids.shape[1], count)
-        if count == 0:
-            return self._run(ids[0], ids.shape[1])
-        if seed is not None:
-            torch.manual_seed(seed)
-        if self.model.generation_config.pad_token_id is None and "pad_token_id" not in options:
-            options["pad_token_id"] = self._pad()
-        try:
-            with alone(self.model):
-                output = self.model.generate(
-                    input_ids=ids, attention_mask=torch.ones_like(ids), max_new_tokens=count, **options
+        if self.task not in ("causal", "seq2seq"):
+            raise OptionError(f"A {self.task} model does not generate; call lm(text) to read a text with it.")
+        if _is_batch(text):
+            if output is not None:
+                raise OptionError("output belongs to one prompt; give prompts that have one each by themselves.")
+            return Runs(self._generated(list(map(self._ids, text)), max_new_tokens, generate, seed, options))
+        ids = self._ids(text)
+        if output is not None:
+            if options or max_new_tokens is not None or generate is not None:
+                raise OptionError("With a given output nothing is generated; leave the options of generating out.")
+            return self._forced(ids, output)
+        return self._generated([ids], max_new_tokens, generate, seed, options)[0]
+
+    def __call__(self, text: Text | Sequence[Text]) -> Any:
+        """Return a run of a text as it stands, without generating; Runs for a list of texts."""
+        if _is_batch(text):
+            return Runs(self._read_only(ids) for ids in map(self._ids, text))
+        return self._read_only(self._ids(text))
+
+    def replay(self, transcript: Transcript) -> Run:
+        """Return a run of a transcript, such as another run's; nothing is generated.
+
+        Raises:
+            OptionError: it was made under interventions, which a transcript names but does not hold.
+        """
+        if transcript.interventions:
+            raise OptionError(
+                "This transcript was made under interventions, which it names but does not hold: "
+                f"{'; '.join(transcript.interventions)}. Replay the run itself, or generate it again inside of "
+                "lm.intervene(...)."
+            )
+        return Run(self, transcript, ())
+
+    @contextlib.contextmanager
+    def intervene(self, *interventions: Intervention) -> Iterator[None]:
+        """Change the model at some sites for the time of a ``with`` block; blocks can be nested.
+
+        All that is done with this model in the block is done with the changed one: generating, reading, attributions,
+        and plain calls of ``lm.model``. Its weights are never touched.
+
+        Args:
+            interventions: made by ``ecco.ablate``, ``ecco.scale``, ``ecco.add`` and ``ecco.replace``; applied in order.
+
+        Raises:
+            OptionError: a site, layer, head or unit that does not exist.
+        """
+        for intervention in interventions:
+            if not isinstance(intervention, Intervention):
+                raise OptionError(
+                    f"An intervention is made by ecco.ablate, ecco.scale, ecco.add or ecco.replace, found "
+                    f"{type(intervention).__name__}."
                 )
-        except Exception as error:
-            raise OptionError(f"The model's generate stopped: {_told(error)}") from error
-        sequence = (output if isinstance(output, torch.Tensor) else output.sequences)[0]
-        return self._run(sequence, ids.shape[1])
+        resolved = [self._resolved(intervention) for intervention in interventions]
+        with intervening(self.architecture, resolved):
+            self._active += resolved
+            try:
+                yield
+            finally:
+                del self._active[len(self._active) - len(resolved) :]
 
-    def __call__(self, text: str) -> Run:
-        """Return a run of `text` as it stands, without generating."""
-        return self.generate(text, max_new_tokens=0)
+    def _resolved(self, intervention: Intervention) -> Intervention:
+        """The same with another run's values read."""
+        run = intervention.value
+        if not isinstance(run, Run):
+            return intervention
+        stack = stack_of(self.architecture, intervention)
+        layers = layers_of(self.architecture, intervention, stack)
+        given = [layer for layer in layers if layer is not None]
+        capture = run.capture(intervention.site, layers=given or None, stack=stack)
+        values = {layer: capture.get(intervention.site, layer, stack) for layer in layers}
+        if intervention.site.endswith("pattern"):
+            values = {layer: value.transpose(0, 1) for layer, value in values.items()}
+        return attrs.evolve(intervention, value=values)
 
-    def _pad(self) -> int | None:
-        eos = self.model.generation_config.eos_token_id
-        pad: int | None = self.tokenizer.pad_token_id
-        return pad if pad is not None else eos[0] if isinstance(eos, list) else eos
+    @property
+    def active(self) -> tuple[Intervention, ...]:
+        """What the model is changed by through the blocks around."""
+        return tuple(self._active)
+
+    @property
+    def interventions(self) -> tuple[Intervention, ...]:
+        """What the model is changed by right now: by blocks around, and by the original's switches."""
+        return (*self._active, *self._classic())
+
+    def _classic(self) -> list[Intervention]:
+        made = [(ablate, (), self.neurons_to_inhibit), (scale, (INDUCED,), self.neurons_to_induce)]
+        return [
+            make("mlp_post", *factor, int(layer), [int(n) for n in neurons], positions="predicting")  # type: ignore[operator]
+            for make, factor, switch in made
+            for layer, neurons in switch.items()
+            if len(neurons)
+        ]
+
+    @contextlib.contextmanager
+    def applying(self, interventions: Sequence[Intervention]) -> Iterator[None]:
+        """Have the model changed by these, those of blocks around being so already."""
+        needed = [intervention for intervention in interventions if intervention not in self._active]
+        if not needed:
+            yield
+            return
+        with intervening(self.architecture, needed):
+            yield
+
+    def _ids(self, text: Any) -> list[int]:
+        """Token ids of a text or a chat, checked against the context."""
+        prompt, special = (text, True) if isinstance(text, str) else (chat(self.tokenizer, text), False)
+        size = len(self.model.get_input_embeddings().weight)
+        ids = encode(self.tokenizer, prompt, size, special=special)
+        self._check_length(len(ids), 0)
+        return ids
+
+    def _read_only(self, ids: list[int]) -> Run:
+        if self.task == "seq2seq":
+            return self._run({"encoder": ids, "decoder": [self._decoder_start()]}, 1)
+        return self._run({self.stack: ids}, len(ids))
+
+    def _forced(self, ids: list[int], output: str) -> Run:
+        size = len(self.model.get_input_embeddings().weight)
+        if self.task == "seq2seq":
+            answer = encode(self.tokenizer, output, size, what="output", target=True)
+            return self._run({"encoder": ids, "decoder": [self._decoder_start(), *answer]}, 1)
+        answer = encode(self.tokenizer, output, size, what="output", special=False)
+        self._check_length(len(ids), len(answer))
+        return self._run({self.stack: [*ids, *answer]}, len(ids))
+
+    def _decoder_start(self) -> int:
+        for config in (getattr(self.model, "generation_config", None), self.model.config):
+            for name in ("decoder_start_token_id", "bos_token_id"):
+                token = getattr(config, name, None)
+                if isinstance(token, int):
+                    return token
+        raise OptionError(f"The config of {self.name} names no decoder_start_token_id; set it.")
+
+    def _generated(
+        self, prompts: list[list[int]], max_new_tokens: Any, generate: Any, seed: Any, options: dict[str, Any]
+    ) -> list[Run]:
+        count, seed = generating.checked(max_new_tokens, generate, seed, options)
+        for ids in prompts:
+            self._check_length(len(ids), count if self.task == "causal" else 0)
+        if count == 0:
+            return [self._read_only(ids) for ids in prompts]
+        interventions = self.interventions
+        with self.applying(interventions), alone(self.model):
+            if seed is not None:
+                torch.manual_seed(seed)
+            answers = generating.answers(self, prompts, count, options)
+        if self.task == "seq2seq":
+            return [
+                self._run({"encoder": ids, "decoder": answer}, 1, interventions)
+                for ids, answer in zip(prompts, answers)
+            ]
+        return [
+            self._run({self.stack: [*ids, *answer]}, len(ids), interventions) for ids, answer in zip(prompts, answers)
+        ]
 
     def _check_length(self, given: int, count: int) -> None:
         context = getattr(self.model.config, "max_position_embeddings", None)
-        if isinstance(context, int) and given + count > context:
+        if not isinstance(context, int):
+            return
+        limit = getattr(self.tokenizer, "model_max_length", context)
+        context = min(context, limit) if limit > 1 and self.task not in ("causal", "seq2seq") else context
+        if given + count > context:
+            more = f" and {count} more are wanted" if count else ""
             raise PromptError(
-                f"The prompt has {given} tokens and {count} more are wanted, but this model's context holds "
-                f"{context}; shorten the prompt"
+                f"The prompt has {given} tokens{more}, but this model's context holds {context}; shorten the prompt"
                 + (f" or generate at most {context - given}." if given < context else ".")
             )
 
-    def _run(self, ids: torch.Tensor, n_input_tokens: int) -> Run:
-        tokens = tokens_of(self.tokenizer, ids.tolist())
-        return Run(self, Transcript(tokens={"decoder": tokens}, n_input_tokens=n_input_tokens, model=self.name))
+    def _run(
+        self, ids: Mapping[str, Sequence[int]], n_input_tokens: int, interventions: Sequence[Intervention] | None = None
+    ) -> Run:
+        made = self.interventions if interventions is None else tuple(interventions)
+        transcript = Transcript(
+            tokens={stack: tokens_of(self.tokenizer, row) for stack, row in ids.items()},
+            n_input_tokens=n_input_tokens,
+            stack=self.stack,
+            task=self.task,
+            model=self.name,
+            interventions=tuple(map(repr, made)),
+        )
+        return Run(self, transcript, made)
+
+    def tensors(self, transcript: Transcript) -> dict[str, torch.Tensor]:
+        """Token ids ``(token,)`` of a transcript by stack, where the model wants them."""
+        return of_tokens({stack: tokens.ids.tolist() for stack, tokens in transcript.tokens.items()}, self.device)
 
     def __repr__(self) -> str:
-        return f"LanguageModel({self.name}: {self.model_type}, {self.precision} on {self.device})"
+        return f"LanguageModel({self.name}: {self.model_type}, {self.task}, {self.precision} on {self.device})"
 
 
-def from_pretrained(
-    model: str | Path | tuple[Any, Any],
-    *,
-    activations: bool | None = None,
-    trust_remote_code: bool = False,
-    device: str | None = None,
-    gpu: bool | None = None,
-    **options: Any,
-) -> LanguageModel:
-    """Load a causal language model.
-
-    Args:
-        model: ``"source:name"`` of a plugin such as ``"tiny:prose"``, a name on the hub, a local folder, or a loaded
-            ``(model, tokenizer)``.
-        activations: the original library's switch; nothing has to be switched on here.
-        trust_remote_code: run code that comes with the model. Only for models whose code you have read.
-        device: where to put it, such as ``"cuda"``. `gpu`, of the original, means ``"cuda"`` where there is one.
-        options: for a model by name, anything that transformers' ``from_pretrained`` takes
-            (``dtype``, ``device_map``, ``revision`` …).
-
-    Raises:
-        ModelNotFoundError: nothing is there by that name. ArchitectureError: it is not a causal language model.
-    """
-    options = {name: value for name, value in options.items() if name not in _ORIGINALS}
-    if isinstance(model, tuple):
-        if options:
-            raise OptionError(f"A loaded (model, tokenizer) takes no further options, found {listed(options)}.")
-        loaded = _from_pair(model)
-    elif isinstance(model, (str, Path)):
-        folder = _resolve(str(model))
-        loaded = _from_name(str(model), folder, {**options, "trust_remote_code": trust_remote_code})
-    else:
-        raise OptionError(f"Give a name, a folder or (model, tokenizer), found {type(model).__name__}.")
-    device = "cuda" if gpu and device is None and torch.cuda.is_available() else device
-    try:
-        return loaded if device is None else _moved(loaded, device)
-    except Exception as error:
-        raise OptionError(f"The model cannot be put on the device {device!r}: {_told(error)}") from error
-
-
-#: Switches of the original library that need no switching here: everything is read when it is asked for.
-_ORIGINALS = ("attention", "hidden_states", "activations_layer_nums", "verbose")
-
-
-def _moved(loaded: LanguageModel, device: str) -> LanguageModel:
-    loaded.model.to(device)
-    return loaded
-
-
-def _told(error: BaseException) -> str:
-    """An exception's first lines as one, not too long."""
-    return f"{type(error).__name__}: {' '.join(str(error).split())[:400]}"
-
-
-def _from_pair(pair: tuple[Any, ...]) -> LanguageModel:
-    if len(pair) != 2 or not isinstance(pair[0], nn.Module) or not hasattr(pair[1], "convert_ids_to_tokens"):
-        found = ", ".join(type(part).__name__ for part in pair)
-        raise OptionError(f"A loaded model is given as (model, tokenizer), found ({found}).")
-    if not hasattr(pair[0], "config"):
-        raise ArchitectureError(f"{type(pair[0]).__name__} has no config; give a transformers model.")
-    return LanguageModel(pair[0], pair[1])
-
-
-def _resolve(name: str) -> str:
-    """Turn ``source:model`` into a folder; leave hub names and folders as they are."""
-    source, colon, rest = name.partition(":")
-    if not colon or len(source) == 1 or _exists(name):
-        return name
-    offer = plugins().find("ecco_model_sources", source)
-    if offer is None:
-        known = [o.spec.name for o in plugins().offers("ecco_model_sources")]
-        install = install_for(source)
-        near = did_you_mean(source, {*known, *SOURCE_NAMES})
-        fix = f" Install it: {install}" if install else f"{near} Installed: {listed(known)}."
-        raise ModelNotFoundError(f"No model source {source!r} for {name!r}.{fix}")
-    try:
-        return str(offer.load()(rest))
-    except EccoError:
-        raise
-    except Exception as error:
-        raise PluginError(f"The model source {source!r} of {offer.distribution} failed on {rest!r}: {error}") from error
-
-
-def _exists(name: str) -> bool:
-    try:
-        return Path(name).exists()
-    except OSError:  # too long for a path
-        return False
-
-
-def _from_name(name: str, folder: str, options: dict[str, Any]) -> LanguageModel:
-    from transformers import AutoModelForCausalLM, AutoTokenizer
-
-    path = Path(folder)
-    if len(name) > 300 or "\0" in name:
-        raise ModelNotFoundError(f"No model {name[:60] + '…'!r}: a name has at most 300 characters.")
-    if path.is_dir() and not (path / "config.json").is_file():
-        there = listed(sorted(p.name for p in path.iterdir()), 6)
-        raise ModelNotFoundError(f"The folder {name!r} holds no transformers model: no config.json (it has: {there}).")
-    wanted = {k: options[k] for k in ("revision", "token", "cache_dir", "trust_remote_code") if k in options}
-    try:
-        tokenizer = AutoTokenizer.from_pretrained(folder, **wanted)
-        model = AutoModelForCausalLM.from_pretrained(folder, **options).eval()
-    except OSError as error:
-        raise ModelNotFoundError(_not_found(name, path, error)) from error
-    except Exception as error:
-        raise ArchitectureError(f"{name!r} cannot be opened as a causal language model: {_told(error)}") from error
-    if len(tokenizer) < 2:
-        raise ModelNotFoundError(f"{name!r} holds a model but no tokenizer; save one beside it, or give both loaded.")
-    return LanguageModel(model, tokenizer, name)
-
-
-def _not_found(name: str, folder: Path, error: OSError) -> str:
-    if folder.is_dir():
-        return f"The folder {name!r} does not load: {' '.join(str(error).split())[:300]}"
-    sources = [f"{o.spec.name}:{m}" for o in plugins().offers("ecco_model_sources") for m in o.spec.models]
-    near = did_you_mean(name, sources)
-    here = f" Here without a network: {listed(sources)}." if sources else " Offline models: pip install ecco-tiny"
-    return f"No model {name!r}: it is no local folder, and the hub does not give it (or cannot be reached).{near}{here}"
+def _is_batch(text: Any) -> bool:
+    """Whether these are several prompts: a list whose entries are texts or chats, not messages."""
+    return isinstance(text, (list, tuple)) and bool(text) and not isinstance(text[0], Mapping)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import html
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
@@ -11,21 +11,27 @@ import torch
 
 from ecco_core import running
 from ecco_core.data.capture import Capture
-from ecco_core.data.results import Provenance, Result, Target
+from ecco_core.data.results import Provenance, Result
 from ecco_core.data.shown import visible
 from ecco_core.data.tokens import Tokens
 from ecco_core.data.transcript import Transcript
 from ecco_core.errors import OptionError, PluginError, TargetError
-from ecco_core.models.hooks import evaluating, read
-from ecco_core.models.scores import ScoreModule
+from ecco_core.models.feed import Feed
+from ecco_core.models.hooks import evaluating
+from ecco_core.models.interventions import Intervention, prompted
+from ecco_core.models.reading import Key, read, without_cache
+from ecco_core.models.scores import ScoreModule, require_numbers
 from ecco_core.models.structure import OUTSIDE_BLOCKS
 from ecco_core.options import convert
 from ecco_core.plugin.manager import Offer, plugins
+from ecco_core.session import targets as of_task
 from ecco_core.session.classic import ClassicRun
 from ecco_core.session.tokenizing import label_of, single_token
 
 if TYPE_CHECKING:
     from ecco_core.session.language_model import LanguageModel
+
+Under = tuple[Intervention, ...]
 
 
 class Run(ClassicRun):
@@ -33,13 +39,16 @@ class Run(ClassicRun):
 
     Attributes:
         lm: the model. `transcript`: the tokens by stack, prompt and output.
+        interventions: what the model was changed by when the run was made; applied whenever it is replayed.
     """
 
-    def __init__(self, lm: LanguageModel, transcript: Transcript) -> None:
+    def __init__(self, lm: LanguageModel, transcript: Transcript, interventions: Sequence[Intervention] = ()) -> None:
         self.lm = lm
         self.transcript = transcript
-        self._read: dict[tuple[str, str, int | None], torch.Tensor] = {}
-        self._next: int | None = None
+        self.interventions = tuple(interventions)
+        #: under which interventions, where to and as what something was read, and the place -> what was read
+        self._read: dict[tuple[Under, str | None, torch.dtype | None, Key], torch.Tensor] = {}
+        self._logits: dict[Under, torch.Tensor] = {}
         self._weights: int | None = None
 
     @property
@@ -76,45 +85,95 @@ class Run(ClassicRun):
         """
         return running.analyze(name, self, **options)
 
-    def capture(self, *sites: str, layers: int | Sequence[int] | None = None, site: str = "") -> Capture:
+    def capture(
+        self,
+        *sites: str,
+        layers: int | Sequence[int] | None = None,
+        site: str = "",
+        stack: str | None = None,
+        device: str | None = None,
+        dtype: str | torch.dtype | None = None,
+    ) -> Capture:
         """Read sites in one forward pass over the run's tokens; what was read before is not read again.
 
         Args:
-            sites: names of sites, or of captures that plugins offer. `layers`: from 0; all if left out.
+            sites: names of sites, or of captures that plugins offer.
+            layers: from 0; if left out, all that have the site.
+            stack: ``"encoder"`` or ``"decoder"``; the one whose tokens count if left out.
+            device, dtype: where to put what is read, and as what, such as ``"cpu"`` and ``"float32"``; the model's own
+                if left out.
 
         Raises:
-            OptionError: no such site, capture or layer. ArchitectureError: the model's layout is not known.
+            OptionError: no such site, capture, layer, stack or dtype. ArchitectureError: the model's layout is not
+                known, and cannot be proven.
         """
         wanted = (*sites, *([site] if site else []))
         if not wanted or not all(isinstance(name, str) for name in wanted):
             raise OptionError("Name at least one site to capture, such as 'resid_post' or 'mlp_post', by its name.")
-        chosen = self.resolve_layers(layers)
-        offers = {name: self._capture_offer(name) for name in wanted}
-        raw = [n for name, offer in offers.items() for n in (offer.spec.needs if offer else (name,))]
-        self._read_places(raw, chosen)
-        tensors: dict[tuple[str, str, int | None], torch.Tensor] = {}
-        for name, offer in offers.items():
-            for layer in (None,) if name in OUTSIDE_BLOCKS else chosen:
-                key = (self.transcript.stack, name, layer)
-                tensors[key] = self._derived(offer, layer) if offer else self._read[key]
-        return Capture(tensors, self.transcript.tokens, self.transcript.stack)
+        stack, to = self._stack(stack), (device, dtype_of(dtype))
+        read_together([self], self.keys(wanted, layers, stack), *to)
+        tensors: dict[Key, torch.Tensor] = {}
+        for name in wanted:
+            offer = self._capture_offer(name, stack)
+            for layer in (None,) if name in OUTSIDE_BLOCKS else self._layers(name, layers, stack):
+                key = (stack, name, layer)
+                tensors[key] = self._derived(offer, layer, stack, *to) if offer else self._read[self.under, *to, key]
+        return Capture(tensors, self.transcript.tokens, stack)
 
-    def _capture_offer(self, name: str) -> Offer[Any] | None:
-        if name in self.lm.architecture.sites(self.transcript.stack):
+    def keys(self, sites: Sequence[str], layers: int | Sequence[int] | None, stack: str | None = None) -> list[Key]:
+        """Return the places that have to be read for sites, those that plugins' captures are made of included.
+
+        Raises:
+            OptionError: no such layer or stack.
+        """
+        stack = self._stack(stack)
+        return [
+            (stack, part, None if part in OUTSIDE_BLOCKS else layer)
+            for name in sites
+            for offer in [self._capture_offer(name, stack)]
+            for part in (offer.spec.needs if offer else (name,))
+            for layer in (self._layers(name, layers, stack) or (None,))
+        ]
+
+    def _stack(self, stack: str | None) -> str:
+        stack = stack or self.transcript.stack
+        if stack not in self.transcript.tokens:
+            raise OptionError(f"No stack {stack!r} in this run; it has {', '.join(self.transcript.tokens)}.")
+        return stack
+
+    def _layers(self, site: str, layers: int | Sequence[int] | None, stack: str) -> tuple[int, ...]:
+        """The layers asked for; by default all that have the site."""
+        n = self.lm.architecture.n_layers(stack)
+        known = site in self.lm.architecture.sites(stack)
+        return (
+            self.lm.architecture.layers_with(site, stack) if layers is None and known else _places(layers, n, "layer")
+        )
+
+    def _capture_offer(self, name: str, stack: str) -> Offer[Any] | None:
+        if name in self.lm.architecture.sites(stack):
             return None
         return plugins().find("ecco_captures", name)
 
-    def _read_places(self, sites: Iterable[str], layers: Sequence[int]) -> None:
-        stack = self.transcript.stack
-        places = [(s, None) if s in OUTSIDE_BLOCKS else (s, layer) for s in dict.fromkeys(sites) for layer in layers]
-        self._forget_stale()
-        missing = [place for place in dict.fromkeys(places) if (stack, *place) not in self._read]
-        if missing:
-            self._read |= read(self.lm.model, self.lm.architecture, self.ids, missing, stack)
+    @property
+    def under(self) -> Under:
+        """What the model is changed by when this run is replayed now: by blocks around, and as when it was made."""
+        return tuple(dict.fromkeys((*self.lm.active, *self.interventions)))
 
-    def _derived(self, offer: Offer[Any], layer: int | None) -> torch.Tensor:
-        spec, stack = offer.spec, self.transcript.stack
-        values = [self._read[stack, need, None if need in OUTSIDE_BLOCKS else layer] for need in spec.needs]
+    def missing(self, keys: Iterable[Key], device: str | None, dtype: torch.dtype | None) -> list[Key]:
+        """Return the places that are not read yet."""
+        self._forget_stale()
+        return [key for key in dict.fromkeys(keys) if (self.under, device, dtype, key) not in self._read]
+
+    def keep(self, found: Mapping[Key, torch.Tensor], device: str | None, dtype: torch.dtype | None) -> None:
+        """Keep what was read of this run until `release`."""
+        self._read |= {(self.under, device, dtype, key): tensor for key, tensor in found.items()}
+
+    def _derived(
+        self, offer: Offer[Any], layer: int | None, stack: str, device: str | None, dtype: torch.dtype | None
+    ) -> torch.Tensor:
+        spec = offer.spec
+        keys = [(stack, need, None if need in OUTSIDE_BLOCKS else layer) for need in spec.needs]
+        values = [self._read[self.under, device, dtype, key] for key in keys]
         try:
             result = torch.as_tensor(offer.load()(*values))
         except Exception as error:
@@ -137,76 +196,69 @@ class Run(ClassicRun):
     def release(self) -> None:
         """Free everything that was captured."""
         self._read.clear()
-        self._next = None
+        self._logits.clear()
 
     @property
     def ids(self) -> torch.Tensor:
-        """Token ids ``(token,)`` on the device of the model's embedding."""
-        weight = self.lm.model.get_input_embeddings().weight
-        return torch.as_tensor(self.tokens.ids.copy(), device=weight.device)
+        """Token ids ``(token,)`` of the explained stack, on the device of the model's embedding."""
+        return self.lm.tensors(self.transcript)[self.transcript.stack]
 
     def scores(
-        self, targets: int | Sequence[int] | None = None, contrast: int | str | None = None, score: str = "logprob"
+        self,
+        targets: int | str | Sequence[int | str] | None = None,
+        contrast: int | str | None = None,
+        score: str = "logprob",
     ) -> ScoreModule:
         """Return the chosen targets as a module from input embeddings to scores.
 
+        Args:
+            targets: positions of tokens; of a sequence classifier, its classes, by name or number. By default all
+                generated tokens, the masked places, the predicted class, or the predicted class of every token.
+            contrast: a token, or a class, that each target is compared with.
+            score: ``logprob``, ``logit`` or ``prob``.
+
         Raises:
-            TargetError: a position is not in the run or has nothing before it, or the contrast is no token.
+            TargetError: a target is not in the run or has nothing to explain it, or the contrast is none.
         """
-        positions = self._target_positions(targets)
+        targets = convert(targets, running.TARGETS, "targets")
         score = convert(score, running.SCORES, "score")
-        if contrast is not None:
-            contrast = self.token_id(convert(contrast, int | str, "contrast"), "contrast")
-        self.lm.require_causal(self.ids)
-        chosen = [self._target(p, contrast, score, chosen=targets is not None) for p in positions]
-        return ScoreModule(self.lm.model, self.transcript, chosen)
+        contrast = convert(contrast, int | str | None, "contrast")
+        if self.lm.task == "causal":
+            self.lm.require_causal(self.ids)
+        return ScoreModule(
+            self.lm.model,
+            self.transcript,
+            of_task.targets_of(self, targets, contrast, score),
+            embeddings=self._embeddings(),
+            mask_id=self.lm.tokenizer.mask_token_id,
+            scope=lambda: self.lm.applying(self.interventions),
+        )
+
+    def _embeddings(self) -> dict[str, torch.nn.Module]:
+        if self.lm.structure[0] is None and len(self.transcript.tokens) == 1:
+            return {self.transcript.stack: self.lm.model.get_input_embeddings()}
+        architecture = self.lm.architecture
+        if len(architecture.stacks) > len(self.transcript.tokens):
+            raise TargetError(
+                f"{type(self.lm.model).__name__} reads the text twice, with encoder and decoder; attributions to "
+                "both at once are not offered. Capture from it, or explain an encoder's classifier."
+            )
+        return {stack: architecture.embedding(stack).module for stack in self.transcript.tokens}
 
     def provenance(self) -> Provenance:
         """Where this run comes from: model, precision, device, interventions, versions."""
+        changed = dict.fromkeys((*self.interventions, *self.lm.active))
         return Provenance(
             model=self.lm.name,
             model_type=self.lm.model_type,
             precision=self.lm.precision,
-            device=self.lm.device,
+            device=str(self.lm.device),
             versions={name: version(name) for name in ("ecco-core", "torch", "transformers")},
-            interventions=self.transcript.interventions,
+            interventions=tuple(map(repr, changed)),
         )
 
-    def _target_positions(self, targets: int | Sequence[int] | None) -> list[int]:
-        length = len(self)
-        targets = convert(targets, running.PLACES, "targets")
-        if targets is None:
-            generated = list(range(max(1, self.n_input_tokens), length))
-            return generated or [length]
-        wanted = [targets] if isinstance(targets, int) else list(targets)
-        if not wanted:
-            raise TargetError("targets is empty; leave it out to explain all generated tokens.")
-        positions = [p + length if p < 0 else p for p in wanted]
-        for given, p in zip(wanted, positions):
-            if not 0 <= p <= length:
-                raise TargetError(
-                    f"Target {given} is not in the run: its {length} tokens have positions 0 to {length - 1} "
-                    f"(or -1 to -{length}), and {length} is the token not chosen yet."
-                )
-            if p == 0:
-                raise TargetError("Target 0 has nothing before it: a causal model did not predict the first token.")
-        return positions
-
-    def _target(self, position: int, contrast: int | None, score: str, *, chosen: bool) -> Target:
-        token = int(self.tokens.ids[position]) if position < len(self) else self.next_token()
-        if token == contrast and chosen:
-            raise TargetError(f"The contrast is the token at position {position} itself; there is nothing to compare.")
-        text = self.tokens.labels[position] if position < len(self) else self._label(token)
-        return Target(
-            position=position,
-            token_id=token,
-            text=text,
-            score=score,
-            contrast_id=contrast,
-            contrast_text="" if contrast is None else self._label(contrast),
-        )
-
-    def _label(self, token: int) -> str:
+    def label(self, token: int) -> str:
+        """Return how a vocabulary entry reads inside of a text."""
         return label_of(self.lm.tokenizer, token)
 
     def token_id(self, wanted: int | str, what: str) -> int:
@@ -219,12 +271,37 @@ class Run(ClassicRun):
 
     def next_token(self) -> int:
         """Return the most probable token after the run, the one not chosen yet."""
+        return int(self.logits()[-1].argmax())
+
+    def logits(self, ids: torch.Tensor | None = None) -> torch.Tensor:
+        """Return the model's logits for the run: ``(token, vocabulary)``, ``(token, class)`` or ``(class,)``.
+
+        Args:
+            ids: other token ids ``(token,)`` in the place of the run's own.
+
+        Raises:
+            ArchitectureError: they are no numbers, or the model has no head.
+        """
         self._forget_stale()
-        if self._next is None:
-            with evaluating(self.lm.model), torch.no_grad():
-                logits = self.lm.model(input_ids=self.ids[None], use_cache=False).logits
-            self._next = int(logits[0, -1].argmax())
-        return self._next
+        under = self.under
+        if ids is None and under in self._logits:
+            return self._logits[under]
+        rows = self.lm.tensors(self.transcript) | ({} if ids is None else {self.transcript.stack: ids})
+        model = self.lm.model
+        with (
+            self.lm.applying(self.interventions),
+            prompted(model, self.n_input_tokens),
+            evaluating(model),
+            torch.no_grad(),
+        ):
+            output = model(**Feed.of(rows).arguments(), **without_cache(model), return_dict=True)
+        if getattr(output, "logits", None) is None:
+            raise TargetError(f"A {type(model).__name__} has no head, so it predicts nothing that could be explained.")
+        logits: torch.Tensor = output.logits[0]
+        require_numbers(logits, model)
+        if ids is None:
+            self._logits[under] = logits
+        return logits
 
     def resolve_layers(self, layers: int | Sequence[int] | None) -> tuple[int, ...]:
         """Return layers as numbers from 0, ascending as given; all for None; -1 is the last.
@@ -243,15 +320,49 @@ class Run(ClassicRun):
         """
         return _places(positions, len(self), "position")
 
+    def _said(self) -> tuple[str, str]:
+        """What was given and what came out, as one reads it."""
+        if self.lm.task == "seq2seq":
+            return self.transcript.tokens["encoder"].text, self.output_text
+        return self.tokens.part(slice(0, self.n_input_tokens)).text, self.output_text
+
     def __repr__(self) -> str:
-        shown = visible(self.tokens.part(slice(0, self.n_input_tokens)).text) + "│" + visible(self.output_text)
-        return f"Run({self.lm.name}: {self.n_input_tokens} + {len(self) - self.n_input_tokens} tokens)\n{shown}"
+        given, output = map(visible, self._said())
+        sizes = f"{sum(map(len, self.transcript.tokens.values())) - len(self.tokens) + self.n_input_tokens}"
+        return f"Run({self.lm.name}: {sizes} + {len(self) - self.n_input_tokens} tokens)\n{given}│{output}"
 
     def _repr_mimebundle_(self, include: Any = None, exclude: Any = None) -> dict[str, str]:
-        prompt = html.escape(visible(self.tokens.part(slice(0, self.n_input_tokens)).text).replace("⏎", "\n"))
-        output = html.escape(visible(self.output_text).replace("⏎", "\n"))
-        page = f'<pre style="white-space:pre-wrap">{prompt}<b>{output}</b></pre>'
+        given, output = (html.escape(visible(text).replace("⏎", "\n")) for text in self._said())
+        page = f'<pre style="white-space:pre-wrap">{given}<b>{output}</b></pre>'
         return {"text/plain": repr(self), "text/html": page}
+
+
+def read_together(
+    runs: Sequence[Run], keys: Sequence[Key], device: str | None = None, dtype: torch.dtype | None = None
+) -> None:
+    """Read places of runs of one model, what is missing, in one forward, and keep it in the runs."""
+    waiting = [run for run in runs if run.missing(keys, device, dtype)]
+    while waiting:
+        together = [run for run in waiting if run.under == waiting[0].under]
+        waiting = [run for run in waiting if run not in together]
+        lm, pad = together[0].lm, together[0].lm.tokenizer.pad_token_id
+        feed = Feed.of(*(lm.tensors(run.transcript) for run in together), pad=pad if isinstance(pad, int) else 0)
+        needed = list(dict.fromkeys(key for run in together for key in run.missing(keys, device, dtype)))
+        with lm.applying(together[0].interventions), prompted(lm.model, *(run.n_input_tokens for run in together)):
+            for run, found in zip(together, read(lm.model, lm.architecture, feed, needed, device=device, dtype=dtype)):
+                run.keep(found, device, dtype)
+
+
+def dtype_of(dtype: str | torch.dtype | None) -> torch.dtype | None:
+    """Return a dtype by its name or as it is.
+
+    Raises:
+        OptionError: no such dtype.
+    """
+    found = getattr(torch, dtype, dtype) if isinstance(dtype, str) else dtype
+    if found is not None and not isinstance(found, torch.dtype):
+        raise OptionError(f"No dtype {dtype!r}; there are float32, float64, float16, bfloat16.")
+    return found
 
 
 def _places(wanted: int | Sequence[int] | None, n: int, what: str) -> tuple[int, ...]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import os
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from ecco_core.data.tokens import Tokens
@@ -14,24 +14,51 @@ from ecco_core.errors import PromptError, TargetError, did_you_mean
 _FIX = "pass a tokenizer that AutoTokenizer loads with use_fast=True"
 
 
-def encode(tokenizer: Any, text: str, size: int) -> list[int]:
-    """Return the ids of `text` with the special tokens that the tokenizer adds; `size` is how many the model embeds.
+def encode(
+    tokenizer: Any, text: str, size: int, *, special: bool = True, what: str = "prompt", target: bool = False
+) -> list[int]:
+    """Return the ids of `text`.
+
+    Args:
+        size: how many tokens the model embeds. `special`: add the special tokens that the tokenizer adds.
+        what: what the text is, for messages. `target`: it is what an encoder-decoder model answers.
 
     Raises:
         PromptError: the text is empty, is no text, or cannot be encoded.
     """
     if not isinstance(text, str):
-        raise PromptError(f"A prompt is a string, found {type(text).__name__}.")
+        raise PromptError(f"A {what} is a string, found {type(text).__name__}.")
     if not text:
-        raise PromptError("The prompt is empty; give at least one character to start from.")
-    ids: list[int] = tokenizer(_encodable(text))["input_ids"]
+        raise PromptError(f"The {what} is empty; give at least one character.")
+    text = _encodable(text)
+    given = {"text_target": text} if target else {"text": text}
+    ids: list[int] = tokenizer(**given, add_special_tokens=special)["input_ids"]
     if not ids:
-        raise PromptError(f"The tokenizer finds no token in the prompt {text!r}.")
+        raise PromptError(f"The tokenizer finds no token in the {what} {text!r}.")
     if max(ids) >= size:
         raise PromptError(
             f"The tokenizer gives the id {max(ids)}, but the model embeds {size} tokens: another's tokenizer?"
         )
     return ids
+
+
+def chat(tokenizer: Any, messages: Any) -> str:
+    """Return a chat as the text that the model was taught to answer, by the tokenizer's own template.
+
+    Args:
+        messages: ``[{"role": "user", "content": "…"}, …]``.
+
+    Raises:
+        PromptError: the tokenizer has no template, or it refuses the messages.
+    """
+    if not isinstance(messages, (list, tuple)) or not messages or not all(isinstance(m, Mapping) for m in messages):
+        raise PromptError(f"A prompt is a string, or a list of messages with role and content, found {messages!r:.80}.")
+    if not getattr(tokenizer, "chat_template", None):
+        raise PromptError("This tokenizer has no chat template; give the prompt as one string.")
+    try:
+        return str(tokenizer.apply_chat_template(list(messages), tokenize=False, add_generation_prompt=True))
+    except Exception as error:
+        raise PromptError(f"The chat template refuses these messages: {' '.join(str(error).split())[:200]}") from error
 
 
 def _encodable(text: str) -> str:

@@ -5,7 +5,7 @@ import shutil
 from pathlib import Path
 
 import torch
-from transformers import GPT2LMHeadModel
+from transformers import GPT2LMHeadModel, PreTrainedModel
 
 END = "<|endoftext|>"
 TOKENIZER_CONFIG = {
@@ -22,17 +22,23 @@ TOKENIZER_CONFIG = {
 
 def save_release(model: GPT2LMHeadModel, tokenizer: Path, folder: Path, dtype: torch.dtype = torch.float16) -> None:
     """Write weights, configuration and tokenizer to `folder`, ready for `from_pretrained`."""
-    folder.mkdir(parents=True, exist_ok=True)
     model.generation_config.update(
         bos_token_id=0, eos_token_id=0, pad_token_id=0, do_sample=False, max_length=None, max_new_tokens=None
     )
-    model.to(dtype).save_pretrained(folder)
-    config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
-    config["dtype"] = "float32"
-    write_json(folder / "config.json", config)
+    halve(model, folder, dtype)
     if tokenizer.resolve() != (folder / "tokenizer.json").resolve():
         shutil.copyfile(tokenizer, folder / "tokenizer.json")
     write_json(folder / "tokenizer_config.json", TOKENIZER_CONFIG)
+
+
+def halve(model: PreTrainedModel, folder: Path, dtype: torch.dtype = torch.float16) -> None:
+    """Write weights of half precision to `folder`, and a configuration that loads them as float32."""
+    folder.mkdir(parents=True, exist_ok=True)
+    model.to(dtype).save_pretrained(folder)
+    (folder / "model.safetensors").chmod(0o644)
+    config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    config["dtype"] = "float32"
+    write_json(folder / "config.json", config)
 
 
 def write_json(path: Path, content: object) -> None:

@@ -12,8 +12,8 @@ _SPECIAL = ("mask", "unk", "eos", "bos", "pad")
 _SMALL = 0.1  # of the vocabulary's median norm: below, an RMS norm blows the path's first steps up
 
 
-def baseline(name: str, ctx: Context) -> tuple[torch.Tensor, str]:
-    """Return a baseline ``(1, token, unit)`` and what it is, in words.
+def baseline(name: str, ctx: Context) -> tuple[tuple[torch.Tensor, ...], str]:
+    """Return a baseline, per stack ``(1, token, unit)``, and what it is, in words.
 
     Args:
         name: ``auto`` (the tokenizer's mask, unknown, end, begin or padding token, the first that has a proper
@@ -24,25 +24,27 @@ def baseline(name: str, ctx: Context) -> tuple[torch.Tensor, str]:
         TargetError: the text is not one token.
     """
     scores, tokenizer = ctx.scores, ctx.run.lm.tokenizer
-    (inputs,) = scores.inputs()
+    inputs = scores.inputs()
     if name == "zero":
-        return torch.zeros_like(inputs), "zero embedding"
+        return tuple(map(torch.zeros_like, inputs)), "zero embedding"
     if name == "mean":
-        return _vocabulary(scores).mean(0).expand_as(inputs).contiguous(), "mean of all embeddings"
+        means = [_vocabulary(scores, stack).mean(0) for stack in scores.stacks]
+        return tuple(m.expand_as(t).contiguous() for m, t in zip(means, inputs)), "mean of all embeddings"
     what = "baseline (auto, mean, zero or one token)"
     token = _auto(scores, tokenizer) if name == "auto" else ctx.run.token_id(name, what)
     text = tokenizer.convert_ids_to_tokens(token)
-    return scores.embed(torch.full_like(scores.ids, token))[None], f"token {text!r} in every place"
+    filled = tuple(scores.embed(torch.full_like(scores.ids[stack], token), stack)[None] for stack in scores.stacks)
+    return filled, f"token {text!r} in every place"
 
 
-def _vocabulary(scores: ScoreModule) -> torch.Tensor:
+def _vocabulary(scores: ScoreModule, stack: str) -> torch.Tensor:
     """Embeddings of all tokens ``(vocabulary, unit)``."""
-    size = int(scores.embedding.weight.shape[0])
-    return scores.embed(torch.arange(size))
+    weight: torch.Tensor = scores.embeddings[stack].weight
+    return scores.embed(torch.arange(len(weight)), stack)
 
 
 def _auto(scores: ScoreModule, tokenizer: Any) -> int:
-    vocabulary = _vocabulary(scores)
+    vocabulary = _vocabulary(scores, scores.stacks[0])
     norms = vocabulary.norm(dim=-1)
     proper = norms > _SMALL * norms.median()
     for kind in _SPECIAL:

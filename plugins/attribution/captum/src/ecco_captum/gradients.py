@@ -83,18 +83,17 @@ def integrated_gradients(
     if internal_batch_size is not None and internal_batch_size < 1:
         raise OptionError(f"internal_batch_size is at least 1, found {internal_batch_size}.")
     scores = ctx.scores
-    (inputs,) = scores.inputs()
     start, described = baseline_of(baseline, ctx)
     n, steps = len(scores.targets), internal_batch_size or max(1, _ROWS_AT_ONCE // scores.n_sources)
     _, attributions = _attribute(
         ctx,
         IntegratedGradients,
-        baselines=start.expand(n, -1, -1),
+        baselines=tuple(tensor.expand(n, -1, -1) for tensor in start),
         n_steps=n_steps,
         method=method,
         internal_batch_size=min(steps, n_steps) * n,
     )
-    here, there = _both_ends(scores, inputs, start)
+    here, there = _both_ends(scores, start)
     values, signed = aggregate(attributions, aggregation)
     total = values if aggregation == "sum" else aggregate(attributions, "sum")[0]
     return ctx.scores.result(
@@ -108,32 +107,35 @@ def integrated_gradients(
     )
 
 
-def aggregate(attributions: torch.Tensor, how: Aggregation) -> tuple[np.ndarray, bool]:
-    """Reduce ``(target, token, unit)`` to ``(target, token)``; also say whether the result is signed."""
-    wide = attributions.double()
-    reduced = wide.sum(-1) if how == "sum" else wide.norm(dim=-1)
-    return reduced.cpu().numpy(), how == "sum"
+def aggregate(attributions: tuple[torch.Tensor, ...], how: Aggregation) -> tuple[np.ndarray, bool]:
+    """Reduce ``(target, token, unit)`` per stack to ``(target, source)``; also say whether the result is signed."""
+    import numpy as np
+
+    wide = [part.double() for part in attributions]
+    reduced = [part.sum(-1) if how == "sum" else part.norm(dim=-1) for part in wide]
+    return np.concatenate([part.cpu().numpy() for part in reduced], axis=1), how == "sum"
 
 
-def _attribute(ctx: Context, explain_class: Any, **options: Any) -> tuple[Any, torch.Tensor]:
-    """Run one of Captum's gradient classes on all targets; returns its graph and ``(target, token, unit)``."""
+def _attribute(ctx: Context, explain_class: Any, **options: Any) -> tuple[Any, tuple[torch.Tensor, ...]]:
+    """Run one of Captum's gradient classes on all targets; returns its graph and, per stack, attributions."""
     from ecco_captum.shared_graph import SharedGraph
 
     graph = SharedGraph(ctx.scores)
     explainer = explain_class(ctx.scores)
     explainer.gradient_func = graph
-    (inputs,) = ctx.scores.inputs()
-    return graph, explainer.attribute(graph.expanded(inputs), **options).detach()
+    attributions = explainer.attribute(graph.expanded(ctx.scores.inputs()), **options)
+    return graph, tuple(part.detach() for part in attributions)
 
 
 def _values(graph: Any) -> np.ndarray:
     return graph.values.double().cpu().numpy()  # type: ignore[no-any-return]
 
 
-def _both_ends(scores: Any, inputs: torch.Tensor, start: torch.Tensor) -> tuple[np.ndarray, np.ndarray]:
+def _both_ends(scores: Any, start: tuple[torch.Tensor, ...]) -> tuple[np.ndarray, np.ndarray]:
     """Scores ``(target,)`` at the run and at the baseline."""
     import torch
 
     with torch.no_grad():
-        here, there = scores(torch.cat([inputs, start.to(inputs.dtype)])).double().cpu().numpy()
+        both = (torch.cat([here, there.to(here.dtype)]) for here, there in zip(scores.inputs(), start))
+        here, there = scores(*both).double().cpu().numpy()
     return here, there

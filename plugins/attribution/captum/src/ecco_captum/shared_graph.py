@@ -27,9 +27,9 @@ class SharedGraph:
         self.scores = scores
         self.values: torch.Tensor | None = None
 
-    def expanded(self, tensor: torch.Tensor) -> torch.Tensor:
-        """Return ``(1, token, unit)`` as one copy per target ``(target, token, unit)``, sharing memory."""
-        return tensor.expand(len(self.scores.targets), -1, -1).requires_grad_()
+    def expanded(self, tensors: tuple[torch.Tensor, ...]) -> tuple[torch.Tensor, ...]:
+        """Return ``(1, token, unit)``, each, as one copy per target ``(target, token, unit)``, sharing memory."""
+        return tuple(tensor.expand(len(self.scores.targets), -1, -1).requires_grad_() for tensor in tensors)
 
     def __call__(
         self,
@@ -42,15 +42,15 @@ class SharedGraph:
         """Return the gradients of all targets.
 
         Args:
-            inputs: one tensor ``(step · target, token, unit)``, the targets' copies side by side within a step.
+            inputs: per stack ``(step · target, token, unit)``, the targets' copies side by side within a step.
 
         Raises:
             EccoError: the copies differ, so that they cannot share a forward.
         """
         n = len(self.scores.targets)
-        steps = inputs[0].reshape(-1, n, *inputs[0].shape[1:])
-        if not torch.equal(steps, steps[:, :1].expand_as(steps)):
+        steps = [tensor.reshape(-1, n, *tensor.shape[1:]) for tensor in inputs]
+        if not all(torch.equal(step, step[:, :1].expand_as(step)) for step in steps):
             raise EccoError("This Captum method changes each target's input in its own way; no graph can be shared.")
-        values, gradients = self.scores.values_and_gradients(steps[:, 0])
+        values, gradients = self.scores.values_and_gradients(*(step[:, 0] for step in steps))
         self.values = values[-1]
         return tuple(g.transpose(0, 1).reshape(-1, *g.shape[2:]) for g in gradients)

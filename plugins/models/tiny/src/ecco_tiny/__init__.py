@@ -7,12 +7,12 @@ __version__ = "0.1.0"
 
 @hookimpl
 def ecco_model_sources() -> list[ModelSource]:
-    """Return the one source of this package: `tiny:prose` is the model folder of that name."""
+    """Return the one source of this package: `tiny:prose` is the model folder of that name, and so on."""
     return [
         ModelSource(
             name="tiny",
-            summary="A 2.7 M parameter GPT-2 that writes like the Python manual and copies names and lists.",
+            summary="Models of 1 to 3 M parameters: a GPT-2, a BERT for reviews, a BERT that fills masks, a T5.",
             target="ecco_tiny.sources:resolve",
-            models=("prose",),
+            models=("classifier", "prose"),
         )
     ]

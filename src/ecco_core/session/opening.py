@@ -1,0 +1,221 @@
+"""Open a model: by name, from a folder, or loaded already; for the task that it was made for."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from ecco_core.errors import (
+    ArchitectureError,
+    EccoError,
+    ModelNotFoundError,
+    OptionError,
+    PluginError,
+    did_you_mean,
+    listed,
+)
+from ecco_core.models.structure import TASKS
+from ecco_core.plugin.catalogue import SOURCE_NAMES, install_for
+from ecco_core.plugin.manager import plugins
+from ecco_core.session.language_model import LanguageModel
+
+#: Switches of the original library that need no switching here: everything is read when it is asked for.
+_ORIGINALS = ("attention", "hidden_states", "activations_layer_nums", "verbose")
+#: Weights that a checkpoint may lack and nothing that is explained follows from.
+_UNUSED = ("position_ids", "pooler.dense.weight", "pooler.dense.bias")
+#: Task -> the Auto class that opens it, and the mapping of its model types to class names.
+AUTO = {
+    "causal": ("AutoModelForCausalLM", "MODEL_FOR_CAUSAL_LM_MAPPING_NAMES"),
+    "masked": ("AutoModelForMaskedLM", "MODEL_FOR_MASKED_LM_MAPPING_NAMES"),
+    "seq2seq": ("AutoModelForSeq2SeqLM", "MODEL_FOR_SEQ_TO_SEQ_CAUSAL_LM_MAPPING_NAMES"),
+    "sequence_classification": (
+        "AutoModelForSequenceClassification",
+        "MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING_NAMES",
+    ),
+    "token_classification": ("AutoModelForTokenClassification", "MODEL_FOR_TOKEN_CLASSIFICATION_MAPPING_NAMES"),
+    "backbone": ("AutoModel", "MODEL_MAPPING_NAMES"),
+}
+
+
+def from_pretrained(
+    model: str | Path | tuple[Any, Any],
+    *,
+    task: str | None = None,
+    model_config: Mapping[str, Any] | str | Path | None = None,
+    activations: bool | None = None,
+    trust_remote_code: bool = False,
+    device: str | None = None,
+    gpu: bool | None = None,
+    **options: Any,
+) -> LanguageModel:
+    """Open a transformer model for the task that it was made for, or for another that its weights serve.
+
+    Args:
+        model: ``"source:name"`` of a plugin such as ``"tiny:prose"``, a name on the hub, a local folder, or a loaded
+            ``(model, tokenizer)``.
+        task: ``causal``, ``masked``, ``seq2seq``, ``sequence_classification``, ``token_classification`` or
+            ``backbone``; what the checkpoint's own class is for if left out.
+        model_config: where the parts of the model are: a YAML file, a dict of the same keys, or a dict of the original
+            library's (``embedding``, ``type``, ``activations``); taken before any registry.
+        activations: the original library's switch; nothing has to be switched on here.
+        trust_remote_code: run code that comes with the model. Only for models whose code you have read.
+        device: where to put it, such as ``"cuda"``. `gpu`, of the original, means ``"cuda"`` where there is one.
+        options: for a model by name, anything that transformers' ``from_pretrained`` takes
+            (``dtype``, ``device_map``, ``revision`` …).
+
+    Raises:
+        ModelNotFoundError: nothing is there by that name. ArchitectureError: it cannot be opened for the task.
+    """
+    options = {name: value for name, value in options.items() if name not in _ORIGINALS}
+    if task is not None and task not in TASKS:
+        raise OptionError(f"No task {task!r}.{did_you_mean(str(task), TASKS)} There are: {listed(TASKS)}.")
+    if isinstance(model, tuple):
+        if options:
+            raise OptionError(f"A loaded (model, tokenizer) takes no further options, found {listed(options)}.")
+        loaded, tokenizer, name = (*_pair(model), "")
+    elif isinstance(model, (str, Path)):
+        name, folder = str(model), _resolve(str(model))
+        loaded, tokenizer = _by_name(name, folder, task, {**options, "trust_remote_code": trust_remote_code})
+    else:
+        raise OptionError(f"Give a name, a folder or (model, tokenizer), found {type(model).__name__}.")
+    found = task_of(loaded)
+    if task not in (None, found, "backbone"):
+        raise ArchitectureError(
+            f"{type(loaded).__name__} is a {found} model; it cannot be opened for the task {task!r}."
+        )
+    lm = LanguageModel(loaded, tokenizer, name, task=task or found, model_config=model_config)
+    device = "cuda" if gpu and device is None and torch.cuda.is_available() else device
+    try:
+        if device is not None:
+            lm.model.to(device)
+    except Exception as error:
+        raise OptionError(f"The model cannot be put on the device {device!r}: {told(error)}") from error
+    return lm
+
+
+def told(error: BaseException) -> str:
+    """An exception's first lines as one, not too long."""
+    return f"{type(error).__name__}: {' '.join(str(error).split())[:400]}"
+
+
+def task_of(model: Any) -> str:
+    """Return the task of a loaded model, by its class; ``backbone`` if it has no head that Ecco knows."""
+    found = tasks_of_class(type(model).__name__)
+    encoder_decoder = bool(getattr(model.config, "is_encoder_decoder", False))
+    if encoder_decoder and ({"seq2seq", "masked", "causal"} & set(found) or not found) and _has_head(model):
+        return "seq2seq"
+    if found:
+        return found[0]
+    return "causal" if _has_head(model) else "backbone"  # another's own class; proven at first use
+
+
+def _has_head(model: Any) -> bool:
+    return hasattr(model, "get_output_embeddings") and isinstance(model.get_output_embeddings(), nn.Module)
+
+
+def tasks_of_class(name: str) -> list[str]:
+    """Return the tasks that a transformers class of this name serves, by transformers' own lists."""
+    from transformers.models.auto import modeling_auto
+
+    def names(mapping: str) -> set[str]:
+        values = getattr(modeling_auto, mapping).values()
+        return {n for value in values for n in ([value] if isinstance(value, str) else value)}
+
+    return [task for task, (_, mapping) in AUTO.items() if name in names(mapping)]
+
+
+def _pair(pair: tuple[Any, ...]) -> tuple[Any, Any]:
+    if len(pair) != 2 or not isinstance(pair[0], nn.Module) or not hasattr(pair[1], "convert_ids_to_tokens"):
+        found = ", ".join(type(part).__name__ for part in pair)
+        raise OptionError(f"A loaded model is given as (model, tokenizer), found ({found}).")
+    if not hasattr(pair[0], "config"):
+        raise ArchitectureError(f"{type(pair[0]).__name__} has no config; give a transformers model.")
+    return pair[0], pair[1]
+
+
+def _resolve(name: str) -> str:
+    """Turn ``source:model`` into a folder; leave hub names and folders as they are."""
+    source, colon, rest = name.partition(":")
+    if not colon or len(source) == 1 or _exists(name):
+        return name
+    offer = plugins().find("ecco_model_sources", source)
+    if offer is None:
+        known = [o.spec.name for o in plugins().offers("ecco_model_sources")]
+        install = install_for(source)
+        near = did_you_mean(source, {*known, *SOURCE_NAMES})
+        fix = f" Install it: {install}" if install else f"{near} Installed: {listed(known)}."
+        raise ModelNotFoundError(f"No model source {source!r} for {name!r}.{fix}")
+    try:
+        return str(offer.load()(rest))
+    except EccoError:
+        raise
+    except Exception as error:
+        raise PluginError(f"The model source {source!r} of {offer.distribution} failed on {rest!r}: {error}") from error
+
+
+def _exists(name: str) -> bool:
+    try:
+        return Path(name).exists()
+    except OSError:  # too long for a path
+        return False
+
+
+def _by_name(name: str, folder: str, task: str | None, options: dict[str, Any]) -> tuple[Any, Any]:
+    import transformers
+
+    path = Path(folder)
+    if len(name) > 300 or "\0" in name:
+        raise ModelNotFoundError(f"No model {name[:60] + '…'!r}: a name has at most 300 characters.")
+    if path.is_dir() and not (path / "config.json").is_file():
+        there = listed(sorted(p.name for p in path.iterdir()), 6)
+        raise ModelNotFoundError(f"The folder {name!r} holds no transformers model: no config.json (it has: {there}).")
+    wanted = {k: options[k] for k in ("revision", "token", "cache_dir", "trust_remote_code") if k in options}
+    try:
+        config = transformers.AutoConfig.from_pretrained(folder, **wanted)
+        tokenizer = transformers.AutoTokenizer.from_pretrained(folder, **wanted)
+        auto = getattr(transformers, AUTO[task or _task_of_config(config)][0])
+        model, report = auto.from_pretrained(folder, output_loading_info=True, **options)
+    except OSError as error:
+        raise ModelNotFoundError(_not_found(name, path, error)) from error
+    except Exception as error:
+        what = f"for the task {task!r}" if task else "by transformers"
+        raise ArchitectureError(f"{name!r} cannot be opened {what}: {told(error)}") from error
+    if len(tokenizer) < 2:
+        raise ModelNotFoundError(f"{name!r} holds a model but no tokenizer; save one beside it, or give both loaded.")
+    unused = _UNUSED if task_of(model) == "backbone" else _UNUSED[:1]
+    missing = sorted(key for key in report["missing_keys"] if not key.endswith(unused))
+    if missing:
+        warnings.warn(
+            f"The checkpoint {name!r} lacks weights that a {type(model).__name__} has ({listed(missing, 3)}): they are "
+            "random, and so is what follows from them.",
+            stacklevel=3,
+        )
+    return model.eval(), tokenizer
+
+
+def _task_of_config(config: Any) -> str:
+    """The task of a checkpoint by the class that it was saved from."""
+    names = list(getattr(config, "architectures", None) or [])
+    tasks = [task for name in names for task in tasks_of_class(name)]
+    if config.is_encoder_decoder and {"seq2seq", "masked", "causal"} & set(tasks):
+        return "seq2seq"
+    if tasks or names:
+        return tasks[0] if tasks else "backbone"
+    from transformers.models.auto import modeling_auto
+
+    has = [task for task, (_, m) in AUTO.items() if config.model_type in getattr(modeling_auto, m)]
+    return "seq2seq" if config.is_encoder_decoder and "seq2seq" in has else next(iter(has), "causal")
+
+
+def _not_found(name: str, folder: Path, error: OSError) -> str:
+    if folder.is_dir():
+        return f"The folder {name!r} does not load: {' '.join(str(error).split())[:300]}"
+    sources = [f"{o.spec.name}:{m}" for o in plugins().offers("ecco_model_sources") for m in o.spec.models]
+    near = did_you_mean(name, sources)
+    here = f" Here without a network: {listed(sources)}." if sources else " Offline models: pip install ecco-tiny"
+    return f"No model {name!r}: it is no local folder, and the hub does not give it (or cannot be reached).{near}{here}"
