@@ -138,7 +138,7 @@ def lines(*rooms: str) -> int:
     return sum(p.read_text(encoding="utf-8").count("\n") for p in files)
 
 
-PROVING = ("verify", "detect", "tracing", "block_steps", "tiny_models")  # not needed to run a known model
+PROVING = ("verify", "proof", "detect", "tracing", "block_steps", "tiny_models")  # not needed to run a known model
 
 
 def test_core_is_thin():

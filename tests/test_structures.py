@@ -91,6 +91,7 @@ VARIANTS = [
     ("cohere", {"use_qk_norm": True}),
     ("deepseek_v3", {"q_lora_rank": None}),
     ("qwen2_moe", {"mlp_only_layers": []}),
+    ("gemma3_text", {"num_hidden_layers": 5}),
     ("rwkv", {"num_hidden_layers": 8}),  # halves the stream after the sixth layer
 ]
 

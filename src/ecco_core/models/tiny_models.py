@@ -110,11 +110,12 @@ def tiny_config(model_type: str, overrides: Mapping[str, Any]) -> Any:
     sizes = {key: size for size, keys in SIZES.items() for key in keys} | _SPECIAL
     values: dict[str, Any] = {key: size for key, size in sizes.items() if key in usual}
     kinds = {key: list(dict.fromkeys(usual[key])) for key in _KINDS if isinstance(usual.get(key), list)}
-    layers = max([2, *map(len, kinds.values())])
+    counts = [key for key in ("num_hidden_layers", "n_layer", "num_layers") if key in values]
+    layers = next((overrides[key] for key in counts if key in overrides), max([2, *map(len, kinds.values())]))
     for key, different in kinds.items():
         if len(different) > 1:
             values[key] = [different[place % len(different)] for place in range(layers)]
-    values |= {key: layers for key in ("num_hidden_layers", "n_layer", "num_layers") if key in values and kinds}
+    values |= dict.fromkeys(counts if kinds else (), layers)
     return config_class(**{**values, **overrides})
 
 

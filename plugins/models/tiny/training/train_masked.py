@@ -34,7 +34,7 @@ from transformers import BertConfig, BertForMaskedLM
 from wordpieces import MASK, PAD, SPECIAL_TOKENS, TOKENIZER_CONFIG, UNK, build_wordpieces
 
 VOCABULARY = 3072
-BATCH = 64
+BATCH = 32
 STORIES = 0.75
 MASKED = 0.15
 EASY_STORIES = 0.95

@@ -49,7 +49,7 @@ TOKENIZER_CONFIG = {
     "pad_token": "<pad>", "eos_token": "</s>", "unk_token": "<unk>", "additional_special_tokens": EXTRA,
     "model_input_names": ["input_ids", "attention_mask"], "model_max_length": 256,
 }  # fmt: skip
-BATCH = 64
+BATCH = 32
 QUESTIONS = 0.6
 GAPS = 0.4
 EMBEDDING_SCALE = 0.2
