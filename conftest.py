@@ -92,7 +92,7 @@ def marked_tokenizer(tokenizer):
 def open_tiny(marked_tokenizer):
     """A function: model type and task (and changes to its config) -> LanguageModel, all of its weights random."""
     import ecco_core as ecco
-    from ecco_core.models.tiny_models import tiny_model
+    from ecco_core.proving.tiny_models import tiny_model
 
     marks = marked_tokenizer
     shared = {"vocab_size": len(marks), "bos_token_id": marks.bos_token_id, "eos_token_id": marks.eos_token_id}

@@ -22,12 +22,12 @@ import torch
 import transformers
 
 from ecco_core.errors import ArchitectureError
-from ecco_core.models import registry
 from ecco_core.models.architecture import Architecture
-from ecco_core.models.detect import Detection, detect
 from ecco_core.models.feed import Feed
 from ecco_core.models.reading import read
-from ecco_core.models.tiny_models import tasks_of, tiny_model
+from ecco_core.proving.detect import Detection, detect
+from ecco_core.proving.tiny_models import tasks_of, tiny_model
+from ecco_core.registry import lookup
 
 #: What the tiny builder's usual sizes break: convolutions with an even kernel change the number of tokens.
 OVERRIDES = {"convbert": {"conv_kernel_size": 9}, "nystromformer": {"conv_kernel_size": 5}}
@@ -76,7 +76,7 @@ def _tried(model_type: str, task: str) -> Outcome:
     except ArchitectureError as error:
         return Outcome(model_type=model_type, task=task, seconds=time.perf_counter() - start, why=short(error))
     taken = time.perf_counter() - start
-    entry = registry.find(model_type)
+    entry = lookup.find(model_type)
     differs = different(model, found, Architecture(entry.structure, model)) if entry else ()
     return Outcome(model_type=model_type, task=task, seconds=taken, detection=found, differs=differs)
 
@@ -122,10 +122,10 @@ def different(model: Any, found: Detection, declared: Architecture) -> tuple[str
 
 def survey(only: list[str]) -> tuple[list[Outcome], list[Outcome]]:
     """Our families, and all others."""
-    ours = [t for entry in registry.entries() for t in entry.structure.model_types]
+    ours = [t for entry in lookup.entries() for t in entry.structure.model_types]
     families = [
         tried(t, task) for t in dict.fromkeys(ours) if not only or t in only
-        for task in tasks_of(t) if task in registry.require(t).structure.heads
+        for task in tasks_of(t) if task in lookup.require(t).structure.heads
     ]  # fmt: skip
     others = []
     for task, name in (("causal", "CAUSAL_LM"), ("masked", "MASKED_LM"), ("seq2seq", "SEQ_TO_SEQ_CAUSAL_LM")):

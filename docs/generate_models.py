@@ -10,9 +10,9 @@ from pathlib import Path
 
 os.environ["HF_HUB_OFFLINE"] = "1"
 
-from ecco_core.models import registry
-from ecco_core.models.structure import HEAD_TASKS, STACKS
-from ecco_core.models.verify import Verification, covered_tasks, verify_type
+from ecco_core.proving.verify import Verification, covered_tasks, verify_type
+from ecco_core.registry import lookup
+from ecco_core.registry.structure import HEAD_TASKS, STACKS
 
 PAGE = Path(__file__).parent / "models.md"
 BEGIN, END = "<!-- written by docs/generate_models.py: begin -->\n", "<!-- end -->"
@@ -38,7 +38,7 @@ COLUMNS = {
 
 def table() -> str:
     """The table and the reasons, as Markdown."""
-    types = sorted({model_type for entry in registry.entries() for model_type in entry.structure.model_types})
+    types = sorted({model_type for entry in lookup.entries() for model_type in entry.structure.model_types})
     rows, reasons = [], dict[str, list[str]]()
     for model_type in types:
         found = [verify_type(model_type, task) for task in covered_tasks(model_type)]

@@ -13,17 +13,17 @@ from transformers import PreTrainedConfig, PreTrainedModel
 from transformers.modeling_outputs import CausalLMOutput
 
 from ecco_core.errors import ArchitectureError
-from ecco_core.models import registry
 from ecco_core.models.architecture import Architecture
-from ecco_core.models.detect import detect, detected, to_yaml
 from ecco_core.models.feed import Feed
 from ecco_core.models.reading import read
-from ecco_core.models.tiny_models import tasks_of, tiny_model
-from ecco_core.models.yaml_source import parse_yaml
+from ecco_core.proving.detect import detect, detected, to_yaml
+from ecco_core.proving.tiny_models import tasks_of, tiny_model
+from ecco_core.registry import lookup
+from ecco_core.registry.yaml_source import parse_yaml
 
 FAMILIES = [
     (model_type, task)
-    for entry in registry.entries()
+    for entry in lookup.entries()
     for model_type in entry.structure.model_types
     for task in tasks_of(model_type)
     if task in entry.structure.heads
@@ -44,7 +44,7 @@ def without_registry(monkeypatch):
         raise AssertionError("detection asked the registry")
 
     for name in ("find", "require", "entries"):
-        monkeypatch.setattr(registry, name, forbidden)
+        monkeypatch.setattr(lookup, name, forbidden)
 
 
 def sites(architecture, stack):
@@ -54,7 +54,7 @@ def sites(architecture, stack):
 @pytest.mark.parametrize(("model_type", "task"), FAMILIES)
 def test_the_same_tensors_are_found_as_the_file_declares(model_type, task, monkeypatch):
     model = tiny_model(model_type, task)
-    declared = Architecture(registry.require(model_type).structure, model)
+    declared = Architecture(lookup.require(model_type).structure, model)
     without_registry(monkeypatch)
     found = detect(model, task)
     assert not found.verification.failed
@@ -197,7 +197,7 @@ def test_bare_models_and_classifiers_are_detected_too():
         found = detect(model, task)
         assert not found.structure.heads
         for name, stack in found.structure.stacks.items():
-            declared = Architecture(registry.require(model_type).structure, model).stack(name)
+            declared = Architecture(lookup.require(model_type).structure, model).stack(name)
             assert attrs.asdict(stack)["sites"] == attrs.asdict(declared)["sites"]
 
 

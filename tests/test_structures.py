@@ -10,15 +10,15 @@ import pytest
 import torch
 
 import ecco_core as ecco
-from ecco_core.models import registry
 from ecco_core.models.architecture import Architecture
 from ecco_core.models.feed import Feed
 from ecco_core.models.reading import read
-from ecco_core.models.tiny_models import tiny_model
-from ecco_core.models.verify import covered_tasks, verify_type
-from ecco_core.models.yaml_source import parse_yaml
+from ecco_core.proving.tiny_models import tiny_model
+from ecco_core.proving.verify import covered_tasks, verify_type
+from ecco_core.registry import lookup
+from ecco_core.registry.yaml_source import parse_yaml
 
-TYPES = sorted({model_type for entry in registry.entries() for model_type in entry.structure.model_types})
+TYPES = sorted({model_type for entry in lookup.entries() for model_type in entry.structure.model_types})
 PROMISED = (
     "gpt2", "gpt_neo", "gpt_neox", "gptj", "gpt_bigcode", "bloom", "opt", "mpt", "falcon", "phi", "phi3", "llama",
     "mistral", "mixtral", "qwen2", "qwen2_moe", "qwen3", "qwen3_moe", "gemma", "gemma2", "gemma3_text", "olmo2",
@@ -30,7 +30,7 @@ PROMISED = (
 
 def opened(model_type, task="causal", **overrides):
     model = tiny_model(model_type, task, overrides)
-    return model, Architecture(registry.require(model_type).structure, model)
+    return model, Architecture(lookup.require(model_type).structure, model)
 
 
 def read_all(model, architecture, *sites, stack="decoder", layer=0):
@@ -70,7 +70,7 @@ def test_every_identity_holds_for_every_task(model_type):
             proven = {site for site, status in found.sites(stack).items() if status == "proven"}
             assert {"embedding", "resid_pre", "resid_post"} <= proven
             if task in ("causal", "masked", "seq2seq") and stack == found.checks[-1].stack:
-                assert "logits" in proven or not registry.require(model_type).structure.heads[task]
+                assert "logits" in proven or not lookup.require(model_type).structure.heads[task]
 
 
 VARIANTS = [

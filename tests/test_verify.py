@@ -12,11 +12,12 @@ import pytest
 import torch
 
 import ecco_core as ecco
-from ecco_core.models import registry, verify as verifying
 from ecco_core.models.architecture import Architecture
-from ecco_core.models.tiny_models import tiny_model
-from ecco_core.models.verify import verify
-from ecco_core.models.yaml_source import parse_dict
+from ecco_core.proving import verify as verifying
+from ecco_core.proving.tiny_models import tiny_model
+from ecco_core.proving.verify import verify
+from ecco_core.registry import lookup
+from ecco_core.registry.yaml_source import parse_dict
 
 GONE = object()
 
@@ -34,7 +35,7 @@ def tree_of(model_type):
     """The registry's file as a plain dict."""
     from ruamel.yaml import YAML
 
-    origin = registry.require(model_type).structure.origin
+    origin = lookup.require(model_type).structure.origin
     return YAML(typ="safe", pure=True).load(Path(origin))
 
 
@@ -143,7 +144,7 @@ def test_a_hook_left_behind_is_caught(monkeypatch):
         return hooked(place, change)
 
     monkeypatch.setattr(verifying, "hooked", leaky)
-    failed = verify(model, Architecture(registry.require("gpt2").structure, model), "causal").failed
+    failed = verify(model, Architecture(lookup.require("gpt2").structure, model), "causal").failed
     assert [check.identity for check in failed] == ["hooks"]
     assert "hooks are left behind" in failed[0].detail
 
@@ -152,14 +153,14 @@ def test_nan_fails():
     model = tiny_model("gpt2", "causal")
     with torch.no_grad():
         model.transformer.h[1].mlp.c_proj.bias[0] = math.nan
-    failed = verify(model, Architecture(registry.require("gpt2").structure, model), "causal").failed
+    failed = verify(model, Architecture(lookup.require("gpt2").structure, model), "causal").failed
     assert {"head", "additions", "write back"} <= {check.identity for check in failed}
 
 
 def test_half_precision_has_its_own_tolerance():
     for dtype in (torch.bfloat16, torch.float16):
         model = tiny_model("llama", "causal").to(dtype)
-        found = verify(model, Architecture(registry.require("llama").structure, model), "causal")
+        found = verify(model, Architecture(lookup.require("llama").structure, model), "causal")
         assert not found.failed, [check.detail for check in found.failed]
 
 
@@ -167,7 +168,7 @@ def test_the_model_is_left_as_it_was():
     model = tiny_model("gpt2", "causal").train()
     before = copy.deepcopy(model.state_dict())
     random = torch.get_rng_state()
-    verify(model, Architecture(registry.require("gpt2").structure, model), "causal")
+    verify(model, Architecture(lookup.require("gpt2").structure, model), "causal")
     assert all(module.training for module in model.modules())
     assert all(parameter.requires_grad and parameter.grad is None for parameter in model.parameters())
     assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
@@ -200,7 +201,7 @@ def test_tiny_models_are_random_everywhere_and_the_same_each_time():
 
 
 def test_tiny_models_need_no_file_and_say_what_they_cannot():
-    assert registry.find("olmo") is None
+    assert lookup.find("olmo") is None
     assert tiny_model("olmo", "causal")(torch.arange(3)[None]).logits.shape == (1, 3, 99)
     with pytest.raises(ecco.OptionError, match="no model type 'lama'"):
         tiny_model("lama")
@@ -236,7 +237,7 @@ def test_the_command_proves_an_architecture_and_a_model(capsys):
 
 
 def test_the_command_names_the_wrong_module_and_exits_with_1(capsys, tmp_path, monkeypatch):
-    text = Path(registry.require("gpt2").structure.origin).read_text(encoding="utf-8")
+    text = Path(lookup.require("gpt2").structure.origin).read_text(encoding="utf-8")
     (tmp_path / "mine.yaml").write_text(text.replace("> mlp.c_proj", "> mlp.c_fc"))
     monkeypatch.setenv("ECCO_MODEL_REGISTRY", str(tmp_path))
     code, out, _ = run_ecco(capsys, "models", "verify", "gpt2")

@@ -8,9 +8,9 @@ import pytest
 from hypothesis import given, settings, strategies as st
 
 import ecco_core as ecco
-from ecco_core.models import registry
-from ecco_core.models.structure import ModulePath, Site
-from ecco_core.models.yaml_source import parse_yaml, read_yaml
+from ecco_core.registry import lookup
+from ecco_core.registry.structure import ModulePath, Site
+from ecco_core.registry.yaml_source import parse_yaml, read_yaml
 
 GOOD = """\
 schema: 1
@@ -125,24 +125,24 @@ def test_files_that_cannot_be_read(tmp_path):
 
 def test_the_users_folder_comes_first(tmp_path, monkeypatch):
     (tmp_path / "mine.yaml").write_text(GOOD.replace("ln_f", "ln_x"))
-    monkeypatch.setenv(registry.VARIABLE, str(tmp_path))
-    entry = registry.find("gpt2")
+    monkeypatch.setenv(lookup.VARIABLE, str(tmp_path))
+    entry = lookup.find("gpt2")
     assert entry.source == "user"
     assert entry.structure.stacks["decoder"].final_norm == (ModulePath("ln_x"),)
-    monkeypatch.setenv(registry.VARIABLE, str(tmp_path / "missing"))
+    monkeypatch.setenv(lookup.VARIABLE, str(tmp_path / "missing"))
     with pytest.raises(ecco.RegistryError, match="which is no folder"):
-        registry.find("gpt2")
+        lookup.find("gpt2")
 
 
 def test_an_unknown_architecture_names_the_nearest():
     with pytest.raises(
         ecco.ArchitectureError, match=r"No model file covers the architecture 'lama'\. Did you mean 'llama'"
     ):
-        registry.require("lama")
+        lookup.require("lama")
 
 
 def test_no_model_type_is_covered_twice():
-    types = [t for entry in registry.entries() for t in entry.structure.model_types]
+    types = [t for entry in lookup.entries() for t in entry.structure.model_types]
     assert len(types) == len(set(types))
 
 

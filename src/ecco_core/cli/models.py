@@ -12,11 +12,11 @@ from typing import TYPE_CHECKING, Any
 import attrs
 import click
 
-from ecco_core.models import registry
-from ecco_core.models.structure import ATTENTION_SITES, IMPLIED_SITES
+from ecco_core.registry import lookup
+from ecco_core.registry.structure import ATTENTION_SITES, IMPLIED_SITES
 
 if TYPE_CHECKING:
-    from ecco_core.models.verify import Check, Verification
+    from ecco_core.proving.verify import Check, Verification
 
 
 @click.group("models")
@@ -30,7 +30,7 @@ def list_(as_json: bool) -> None:
     """List the known architectures, and the models that plugins bring."""
     from ecco_core.plugin.manager import plugins
 
-    entries = [(t, e) for e in registry.entries() for t in e.structure.model_types]
+    entries = [(t, e) for e in lookup.entries() for t in e.structure.model_types]
     offline = [
         (f"{o.spec.name}:{model}", o.distribution)
         for o in plugins().offers("ecco_model_sources")
@@ -55,7 +55,7 @@ def list_(as_json: bool) -> None:
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def show(model_type: str, as_json: bool) -> None:
     """Show where the parts of an architecture are, e.g. `ecco models show gpt2`."""
-    entry = registry.require(model_type)
+    entry = lookup.require(model_type)
     structure = entry.structure
     if as_json:
         stacks = {
@@ -70,7 +70,7 @@ def show(model_type: str, as_json: bool) -> None:
         tree: dict[str, Any] = {"model_types": structure.model_types, "stacks": stacks, "heads": heads}
         click.echo(json.dumps(tree | {"source": entry.source, "file": structure.origin}, indent=2))
         return
-    covering = [e for e in registry.entries(model_type) if model_type in e.structure.model_types]
+    covering = [e for e in lookup.entries(model_type) if model_type in e.structure.model_types]
     click.echo(f"{model_type}: {structure.origin} (from {entry.source}; covers {', '.join(structure.model_types)})")
     for other in covering[1:]:
         click.echo(f"    goes before {other.structure.origin} (from {other.source})")
@@ -87,7 +87,7 @@ def detect(model: str, as_json: bool) -> None:
     MODEL is a folder, a name on the hub, a plugin's such as tiny:prose, or an architecture of transformers, of which a
     small random model is made.
     """
-    from ecco_core.models.detect import detect as detected, to_yaml
+    from ecco_core.proving.detect import detect as detected, to_yaml
 
     found = detected(*_opened(model))
     if as_json:
@@ -125,9 +125,9 @@ def verify(model: str | None, every: bool, as_json: bool) -> None:
 
 def _verifications(model: str | None) -> Iterator[tuple[float, Verification]]:
     """When each proof began, and what it found."""
-    from ecco_core.models.verify import covered_tasks, verify_type
+    from ecco_core.proving.verify import covered_tasks, verify_type
 
-    known = [model_type for entry in registry.entries() for model_type in entry.structure.model_types]
+    known = [model_type for entry in lookup.entries() for model_type in entry.structure.model_types]
     if model is None or (model in known and not Path(model).exists()):
         for model_type in sorted(set(known)) if model is None else [model]:
             for task in covered_tasks(model_type):
@@ -178,7 +178,7 @@ def _opened(name: str) -> tuple[Any, str | None]:
     from transformers import CONFIG_MAPPING
 
     if name in CONFIG_MAPPING and not Path(name).exists():
-        from ecco_core.models.tiny_models import tasks_of, tiny_model
+        from ecco_core.proving.tiny_models import tasks_of, tiny_model
 
         task = tasks_of(name)[0]
         return tiny_model(name, task), task

@@ -79,15 +79,15 @@ def _fault(record: Record, reason: str, remedy: str) -> dict[str, str]:
 def _target_fault(hook: str, spec: Any, record: Record) -> dict[str, str] | None:
     from ecco_core.cli.main import COMMANDS
     from ecco_core.errors import EccoError
-    from ecco_core.models import registry
-    from ecco_core.models.yaml_source import read_yaml
     from ecco_core.options import options_of
+    from ecco_core.registry import lookup
+    from ecco_core.registry.yaml_source import read_yaml
     from ecco_core.running import options_for
 
     remedy = f"tell its authors, or pip uninstall {record.distribution}"
     try:
         if hook == "ecco_model_configs":
-            for path in registry.yaml_files(spec):
+            for path in lookup.yaml_files(spec):
                 read_yaml(path)
             return None
         target = Offer(spec, record.distribution, record.version).load()

@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 from ecco_core.errors import ArchitectureError, OptionError, did_you_mean, listed
-from ecco_core.models.structure import (
+from ecco_core.registry.structure import (
     ATTENTION_SITES,
     CROSS_ATTENTION_SITES,
     IMPLIED_SITES,

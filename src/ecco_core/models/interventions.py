@@ -16,7 +16,7 @@ from ecco_core.errors import OptionError, did_you_mean, listed
 from ecco_core.models.architecture import Architecture, Place
 from ecco_core.models.attention import Change, attending
 from ecco_core.models.hooks import alone, hooked
-from ecco_core.models.structure import ATTENTION_SITES, CROSS_ATTENTION_SITES, OUTSIDE_BLOCKS
+from ecco_core.registry.structure import ATTENTION_SITES, CROSS_ATTENTION_SITES, OUTSIDE_BLOCKS
 
 Places = int | Sequence[int] | None
 When = Literal["prompt", "generated", "predicting"]

@@ -15,7 +15,7 @@ from ecco_core.models.architecture import Architecture, routable
 from ecco_core.models.attention import Change, attending
 from ecco_core.models.feed import Feed
 from ecco_core.models.hooks import evaluating, hooked
-from ecco_core.models.structure import ATTENTION_SITES, CROSS_ATTENTION_SITES, OUTSIDE_BLOCKS
+from ecco_core.registry.structure import ATTENTION_SITES, CROSS_ATTENTION_SITES, OUTSIDE_BLOCKS
 
 #: (stack, site, layer); the layer of a site outside of the blocks is None.
 Key = tuple[str, str, "int | None"]

@@ -11,9 +11,9 @@ from typing import Any
 import attrs
 
 from ecco_core.errors import OptionError, RegistryError, did_you_mean, listed
-from ecco_core.models import registry
-from ecco_core.models.structure import Site, Structure
-from ecco_core.models.yaml_source import parse_dict, read_yaml
+from ecco_core.registry import lookup
+from ecco_core.registry.structure import Site, Structure
+from ecco_core.registry.yaml_source import parse_dict, read_yaml
 
 ORIGIN = "model_config"
 _ORIGINALS = ("embedding", "type", "activations", "token_prefix", "partial_token_prefix")
@@ -48,9 +48,9 @@ def structure_of(config: Mapping[str, Any] | str | Path, model: Any) -> Structur
 def _of_original(config: Mapping[str, Any], model: Any) -> Structure:
     """The structure of the registry, or the detected one, with the neurons where the original's dict says."""
     _check_embedding(str(config.get("embedding", "")), model)
-    entry = registry.find(str(model.config.model_type))
+    entry = lookup.find(str(model.config.model_type))
     if entry is None:
-        from ecco_core.models.detect import detected
+        from ecco_core.proving.detect import detected
 
         structure = detected(model, "")
     else:

@@ -15,13 +15,13 @@ from torch import nn
 
 from ecco_core.data.transcript import Transcript
 from ecco_core.errors import ArchitectureError, OptionError, PromptError
-from ecco_core.models import registry
 from ecco_core.models.architecture import Architecture
 from ecco_core.models.feed import of_tokens
 from ecco_core.models.hooks import alone
 from ecco_core.models.interventions import Intervention, ablate, intervening, layers_of, scale, stack_of
 from ecco_core.models.scores import require_causal
-from ecco_core.models.structure import Structure
+from ecco_core.registry import lookup
+from ecco_core.registry.structure import Structure
 from ecco_core.session import configs, generating
 from ecco_core.session.run import Run
 from ecco_core.session.runs import Runs
@@ -109,7 +109,7 @@ class LanguageModel:
         """The declared layout of the model, None if there is none, and where it comes from."""
         if self._model_config is not None:
             return configs.structure_of(self._model_config, self.model), "model_config"
-        entry = registry.find(self.model_type)
+        entry = lookup.find(self.model_type)
         return (entry.structure, entry.source) if entry else (None, "")
 
     @functools.cached_property
@@ -121,7 +121,7 @@ class LanguageModel:
         """
         structure = self.structure[0]
         if structure is None:
-            from ecco_core.models.detect import detected
+            from ecco_core.proving.detect import detected
 
             structure = detected(self.model, self.task)
             warnings.warn(
@@ -143,7 +143,7 @@ class LanguageModel:
 
     def verify(self) -> Any:
         """Prove the layout of this very model by numeric identities; see ``ecco models verify``."""
-        from ecco_core.models.verify import verify
+        from ecco_core.proving.verify import verify
 
         return verify(self.model, self.architecture, self.task)
 

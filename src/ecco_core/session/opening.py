@@ -19,9 +19,9 @@ from ecco_core.errors import (
     did_you_mean,
     listed,
 )
-from ecco_core.models.structure import TASKS
 from ecco_core.plugin.catalogue import SOURCE_NAMES, install_for
 from ecco_core.plugin.manager import plugins
+from ecco_core.registry.structure import TASKS
 from ecco_core.session.language_model import LanguageModel
 
 #: Switches of the original library that need no switching here: everything is read when it is asked for.

@@ -21,9 +21,9 @@ from ecco_core.models.hooks import evaluating
 from ecco_core.models.interventions import Intervention, prompted
 from ecco_core.models.reading import Key, read, without_cache
 from ecco_core.models.scores import ScoreModule, require_numbers
-from ecco_core.models.structure import OUTSIDE_BLOCKS
 from ecco_core.options import convert
 from ecco_core.plugin.manager import Offer, plugins
+from ecco_core.registry.structure import OUTSIDE_BLOCKS
 from ecco_core.session import targets as of_task
 from ecco_core.session.classic import ClassicRun
 from ecco_core.session.tokenizing import label_of, single_token

@@ -7,8 +7,8 @@ from collections.abc import Mapping
 from typing import Any
 
 from ecco_core.errors import ArchitectureError, OptionError, listed
-from ecco_core.models import registry
-from ecco_core.models.structure import TASKS
+from ecco_core.registry import lookup
+from ecco_core.registry.structure import TASKS
 
 #: Size -> the names that config classes have for it.
 SIZES: Mapping[int, tuple[str, ...]] = {
@@ -81,7 +81,7 @@ def tiny_model(
         raise OptionError(
             f"transformers has no {task!r} model of type {model_type!r}; it has {listed(tasks_of(model_type))}."
         )
-    entry = registry.find(model_type)
+    entry = lookup.find(model_type)
     given = {**(entry.structure.tiny.get(model_type, {}) if entry else {}), **(overrides or {})}
     auto = getattr(transformers, _AUTO[task][0])
     with torch.random.fork_rng(devices=[]):

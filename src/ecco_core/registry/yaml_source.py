@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from ecco_core.errors import RegistryError, did_you_mean, listed
-from ecco_core.models.structure import (
+from ecco_core.registry.structure import (
     ADDED_SITES,
     ATTENTION_SITES,
     CROSS_ATTENTION_SITES,

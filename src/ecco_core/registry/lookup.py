@@ -11,9 +11,9 @@ from pathlib import Path
 import attrs
 
 from ecco_core.errors import ArchitectureError, RegistryError, did_you_mean, listed
-from ecco_core.models.structure import Structure
-from ecco_core.models.yaml_source import read_yaml
 from ecco_core.plugin.manager import plugins
+from ecco_core.registry.structure import Structure
+from ecco_core.registry.yaml_source import read_yaml
 
 VARIABLE = "ECCO_MODEL_REGISTRY"
 

@@ -13,11 +13,11 @@ import torch
 from torch import nn
 
 from ecco_core.errors import ArchitectureError, OptionError, listed
-from ecco_core.models import registry, structure as s
 from ecco_core.models.architecture import Architecture, Place, routable
 from ecco_core.models.attention import attending, mixed
 from ecco_core.models.hooks import alone, evaluating, hooked
-from ecco_core.models.proof import (
+from ecco_core.models.reading import read
+from ecco_core.proving.proof import (
     SITES,
     Check as Check,
     Evidence,
@@ -27,8 +27,8 @@ from ecco_core.models.proof import (
     error_of,
     numbers_in,
 )
-from ecco_core.models.reading import read
-from ecco_core.models.tiny_models import tasks_of, tiny_model
+from ecco_core.proving.tiny_models import tasks_of, tiny_model
+from ecco_core.registry import lookup, structure as s
 
 #: Config keys of the number of neurons, and of experts.
 WIDTHS = ("intermediate_size", "n_inner", "ffn_dim", "d_ff", "ffn_hidden_size", "hidden_dim")
@@ -45,7 +45,7 @@ ABSENT = {
 
 def covered_tasks(model_type: str) -> tuple[str, ...]:
     """The tasks of a registered type that can be proven: heads that its file declares, classifiers, the bare model."""
-    heads = registry.require(model_type).structure.heads
+    heads = lookup.require(model_type).structure.heads
     return tuple(task for task in tasks_of(model_type) if task in heads or task not in s.HEAD_TASKS)
 
 
@@ -55,7 +55,7 @@ def verify_type(model_type: str, task: str, overrides: Mapping[str, Any] | None 
     Raises:
         ArchitectureError: no file covers it, a module is not there, or the model cannot be built.
     """
-    structure = registry.require(model_type).structure
+    structure = lookup.require(model_type).structure
     model = tiny_model(model_type, task, overrides)
     threads = torch.get_num_threads()
     torch.set_num_threads(1)  # a small model is ten times slower on several, if others use them too

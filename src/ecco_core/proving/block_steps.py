@@ -9,8 +9,8 @@ import attrs
 import torch
 from torch import nn
 
-from ecco_core.models.structure import Side, Site, Value
-from ecco_core.models.tracing import Call, Trace
+from ecco_core.proving.tracing import Call, Trace
+from ecco_core.registry.structure import Side, Site, Value
 
 MOST_ADDED = 4  # what a block adds to its stream at most: attention, cross attention, mixer, MLP
 Explain = Callable[[float], Value]

@@ -17,10 +17,12 @@ from torch import nn
 
 from ecco_core.errors import ArchitectureError
 from ecco_core.models.architecture import Architecture
-from ecco_core.models.block_steps import Block, rows, same, sites_of
 from ecco_core.models.feed import Feed
 from ecco_core.models.hooks import evaluating
-from ecco_core.models.structure import (
+from ecco_core.proving.block_steps import Block, rows, same, sites_of
+from ecco_core.proving.tracing import Call, traced
+from ecco_core.proving.verify import Verification, verify
+from ecco_core.registry.structure import (
     ADDED_SITES,
     ATTENTION_SITES,
     CROSS_ATTENTION_SITES,
@@ -33,8 +35,6 @@ from ecco_core.models.structure import (
     Structure,
     Value,
 )
-from ecco_core.models.tracing import Call, traced
-from ecco_core.models.verify import Verification, verify
 
 _SCALES = re.compile(r"scal|multipl|alpha|factor|temper|cap")
 _WIDTHS = ("d_model", "hidden_size", "n_embd", "dim")

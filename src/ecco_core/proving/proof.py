@@ -12,10 +12,10 @@ import torch
 from torch import nn
 
 from ecco_core.errors import ArchitectureError
-from ecco_core.models import structure as s
 from ecco_core.models.architecture import Architecture
 from ecco_core.models.feed import Feed
 from ecco_core.models.reading import Key, read, without_cache
+from ecco_core.registry import structure as s
 
 Status = Literal["proven", "failed", "not there", "not proven"]
 Layer = int | None

@@ -1,0 +1,1 @@
+"""Which architectures are known: YAML files, read into Structures; imports no torch."""
