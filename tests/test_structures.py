@@ -132,12 +132,16 @@ def test_neox_is_parallel_by_default_and_sequential_by_its_config():
     torch.testing.assert_close(entering + attention, middle)
 
 
-def test_falcon_reports_patterns_with_eager_attention_only():
-    assert "pattern" in opened("falcon")[1].sites("decoder")
-    model, architecture = opened("falcon", attn_implementation="sdpa")
-    assert "pattern" not in architecture.sites("decoder")
-    with pytest.raises(ecco.OptionError, match="attn_implementation='eager'"):
-        read_all(model, architecture, "pattern")
+@pytest.mark.parametrize("model_type", ["falcon", "gpt_neo", "gptj", "mpt", "bloom"])
+def test_patterns_that_a_model_only_reports_are_those_of_the_eager_kernel_whatever_it_runs_with(model_type):
+    model, architecture = opened(model_type)
+    expected = read_all(model, architecture, "pattern", "resid_post")
+    if not model._supports_sdpa:
+        return
+    model, architecture = opened(model_type, attn_implementation="sdpa")
+    for wanted, got in zip(expected, read_all(model, architecture, "pattern", "resid_post"), strict=True):
+        torch.testing.assert_close(got, wanted)
+    assert model.config._attn_implementation == "sdpa"
 
 
 def test_gemma2_caps_its_logits_and_its_attention():

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from typing import Any, Literal
 
 import attrs
@@ -10,6 +9,7 @@ import torch
 from torch import nn
 
 from ecco_core.errors import ArchitectureError, OptionError, did_you_mean, listed
+from ecco_core.models.attention import routable
 from ecco_core.registry.structure import (
     ATTENTION_SITES,
     CROSS_ATTENTION_SITES,
@@ -145,15 +145,10 @@ class Architecture:
         return len(self._blocks) == 1 or stack == "decoder" or self.model.get_output_embeddings() is None
 
     def _attending(self, site: str, stack: str) -> bool:
-        """Whether some layer computes this part of an attention where it can be read.
-
-        Modules that are not routable report their patterns; under another kernel than "eager", some (Falcon) report
-        wrong ones, and compute wrong states on the way.
-        """
+        """Whether some layer computes this part of an attention where it can be read; all report their patterns."""
         cross = site.startswith("cross_")
         modules = [m for layer in range(self.n_layers(stack)) if (m := self.attention(layer, stack, cross=cross))]
-        eager = self.model.config._attn_implementation == "eager"
-        return bool(modules) and (routable(modules[0]) or (site.endswith("pattern") and eager))
+        return bool(modules) and (routable(modules[0]) or site.endswith("pattern"))
 
     def layers_with(self, site: str, stack: str) -> tuple[int, ...]:
         """Layers that have a site, ascending."""
@@ -287,9 +282,7 @@ class Architecture:
         return f"{found}{self._fused(site, 0, stack)}.{did_you_mean(site, sites)} It has: {listed(sites, 20)}."
 
     def _fused(self, site: str, layer: int, stack: str) -> str:
-        """Why the neurons of a layer of experts, or reported patterns, cannot be read."""
-        if site.endswith("pattern") and self.attention(layer, stack, cross=site.startswith("cross_")) is not None:
-            return " (this architecture reports it only if it is loaded with attn_implementation='eager')"
+        """Why the neurons of a layer of experts cannot be read."""
         if site == "mlp_post" and self.experts(layer, stack) is not None:
             return " (the weights of its experts are fused in one module, inside of which the neurons do not pass)"
         return ""
@@ -304,11 +297,6 @@ class Architecture:
         if not isinstance(module, nn.Module):
             raise OptionError(f"{type(self.model).__name__} has no {what}: {getter}() returns nothing.")
         return module
-
-
-def routable(attention: nn.Module) -> bool:
-    """Whether an attention module calls transformers' attention interface, where its parts can be read."""
-    return hasattr(sys.modules.get(type(attention).__module__), "ALL_ATTENTION_FUNCTIONS")
 
 
 def _submodule(root: nn.Module, path: str) -> nn.Module | None:

@@ -40,22 +40,37 @@ def watched(attention: nn.Module, part: str, change: Change) -> Iterator[None]:
         changes.remove(change)
 
 
+def routable(attention: nn.Module) -> bool:
+    """Whether an attention module calls transformers' attention interface, where its parts can be read."""
+    return hasattr(sys.modules.get(type(attention).__module__), "ALL_ATTENTION_FUNCTIONS")
+
+
 @contextlib.contextmanager
 def attending(model: Any) -> Iterator[None]:
-    """Have the model compute its attention where it can be watched, for the time of the block."""
+    """Have the model compute its attention where it can be watched, for the time of the block.
+
+    One without routable attention is switched to "eager": under another kernel, some (Falcon) report wrong patterns,
+    and compute wrong states on the way.
+    """
     from transformers import AttentionInterface, AttentionMaskInterface
 
     AttentionInterface.register(NAME, _attend)
     AttentionMaskInterface.register(NAME, AttentionMaskInterface()["eager"])
     parts = {id(m.config): m for m in model.modules() if hasattr(m, "set_attn_implementation")}
     before = [(part, part.config._attn_implementation) for part in parts.values()]
+    routed = any(map(routable, model.modules()))
     try:
-        model.set_attn_implementation(NAME)
+        if routed:
+            model.set_attn_implementation(NAME)
+        for part, name in before:
+            if not routed and name == "sdpa":  # one that transformers does not switch looks into its config
+                part.config._attn_implementation = "eager"
         yield
     finally:
         for part, name in before:
-            if part.config._attn_implementation != name:
+            if part.config._attn_implementation != name and routed:
                 part.set_attn_implementation(name)
+            part.config._attn_implementation = name
 
 
 def _attend(

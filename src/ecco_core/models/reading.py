@@ -11,8 +11,8 @@ import torch
 from torch import nn
 
 from ecco_core.errors import ArchitectureError
-from ecco_core.models.architecture import Architecture, routable
-from ecco_core.models.attention import Change, attending
+from ecco_core.models.architecture import Architecture
+from ecco_core.models.attention import Change, attending, routable
 from ecco_core.models.feed import Feed
 from ecco_core.models.hooks import evaluating, hooked
 from ecco_core.registry.structure import ATTENTION_SITES, CROSS_ATTENTION_SITES, OUTSIDE_BLOCKS
@@ -63,7 +63,7 @@ def read(
     with contextlib.ExitStack() as scope:
         scope.enter_context(evaluating(model))
         scope.enter_context(torch.no_grad())
-        if any(site in _INSIDE_ATTENTION for _, site, _ in keys) and not reported:
+        if any(site in _INSIDE_ATTENTION for _, site, _ in keys):
             scope.enter_context(attending(model))
         for key in keys:
             stack, site, layer = key

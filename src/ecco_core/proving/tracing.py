@@ -10,8 +10,7 @@ import attrs
 import torch
 from torch import nn
 
-from ecco_core.models.architecture import routable
-from ecco_core.models.attention import attending, watched
+from ecco_core.models.attention import attending, routable, watched
 from ecco_core.models.feed import Feed
 from ecco_core.models.hooks import evaluating
 from ecco_core.models.reading import without_cache

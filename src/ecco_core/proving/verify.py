@@ -13,8 +13,8 @@ import torch
 from torch import nn
 
 from ecco_core.errors import ArchitectureError, OptionError, listed
-from ecco_core.models.architecture import Architecture, Place, routable
-from ecco_core.models.attention import attending, mixed
+from ecco_core.models.architecture import Architecture, Place
+from ecco_core.models.attention import attending, mixed, routable
 from ecco_core.models.hooks import alone, evaluating, hooked
 from ecco_core.models.reading import read
 from ecco_core.proving.proof import (
