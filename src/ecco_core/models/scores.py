@@ -78,6 +78,7 @@ class ScoreModule(nn.Module):
         transcript: the tokens of the run, and its task.
         targets: what to explain; all of one ``score``.
         embeddings: stack -> the module that embeds its tokens; the model's only one if left out.
+        again: what embeds the same tokens once more, in the decoder of a classifier that has one.
         mask_id: the mask token of a masked language model.
         scope: makes the context that every forward runs in, such as the run's interventions.
 
@@ -97,6 +98,7 @@ class ScoreModule(nn.Module):
         targets: Sequence[Target],
         *,
         embeddings: Mapping[str, nn.Module] | None = None,
+        again: nn.Module | None = None,
         mask_id: int | None = None,
         scope: Callable[[], Any] = contextlib.nullcontext,
     ) -> None:
@@ -111,6 +113,7 @@ class ScoreModule(nn.Module):
         self.score = targets[0].score
         self.stacks = tuple(transcript.tokens)
         self.embeddings = dict(embeddings or {transcript.stack: model.get_input_embeddings()})
+        self._again = again
         self._scope = scope
         self._device = next(iter(self.embeddings.values())).weight.device
         self._shifted = transcript.task in ("causal", "seq2seq")
@@ -277,6 +280,8 @@ class ScoreModule(nn.Module):
             scope.enter_context(prompted(self.model, self.transcript.n_input_tokens))
             for stack in self.stacks:
                 scope.enter_context(hooked(Place(self.embeddings[stack], "output"), substitute(stack)))
+            if self._again is not None:
+                scope.enter_context(_embedded_again(self._again, feed.ids[self.stacks[0]], inputs[self.stacks[0]]))
             scope.enter_context(self._scope())
             if not self._classes:
                 scope.enter_context(cut.placed())
@@ -322,6 +327,23 @@ class ScoreModule(nn.Module):
         contrast = self._contrast[places].to(logits.device)
         picked = pick(self._wanted[places])
         return picked - pick(contrast) * (contrast >= 0) if bool((contrast >= 0).any()) else picked
+
+
+@contextlib.contextmanager
+def _embedded_again(module: nn.Module, ids: torch.Tensor, embeddings: torch.Tensor) -> Iterator[None]:
+    """Put embeddings in where a decoder embeds the encoder's tokens, as they are or one place later."""
+    seen: list[torch.Tensor] = []
+
+    def change(embedded: torch.Tensor) -> torch.Tensor:
+        given = seen[-1]
+        if given.shape == ids.shape and bool((given == ids).all()):
+            return embeddings * 1
+        if given.shape == ids.shape and bool((given[:, 1:] == ids[:, :-1]).all()):
+            return torch.cat([embedded[:, :1], embeddings[:, :-1]], 1)
+        raise ArchitectureError("The decoder reads other tokens than the encoder; its inputs cannot be substituted.")
+
+    with hooked(Place(module, "input"), seen.append), hooked(Place(module, "output"), change):
+        yield
 
 
 def _valued(target: Target, value: float) -> Target:

@@ -229,21 +229,19 @@ class Run(ClassicRun):
             self.lm.model,
             self.transcript,
             of_task.targets_of(self, targets, contrast, score),
-            embeddings=self._embeddings(),
+            **self._embeddings(),
             mask_id=self.lm.tokenizer.mask_token_id,
             scope=lambda: self.lm.applying(self.interventions),
         )
 
-    def _embeddings(self) -> dict[str, torch.nn.Module]:
+    def _embeddings(self) -> dict[str, Any]:
+        """The modules that embed the tokens of each stack, and the one that embeds them again."""
         if self.lm.structure[0] is None and len(self.transcript.tokens) == 1:
-            return {self.transcript.stack: self.lm.model.get_input_embeddings()}
+            return {"embeddings": {self.transcript.stack: self.lm.model.get_input_embeddings()}}
         architecture = self.lm.architecture
-        if len(architecture.stacks) > len(self.transcript.tokens):
-            raise TargetError(
-                f"{type(self.lm.model).__name__} reads the text twice, with encoder and decoder; attributions to "
-                "both at once are not offered. Capture from it, or explain an encoder's classifier."
-            )
-        return {stack: architecture.embedding(stack).module for stack in self.transcript.tokens}
+        modules = {stack: architecture.embedding(stack).module for stack in architecture.stacks}
+        of_tokens = {stack: modules.pop(stack) for stack in self.transcript.tokens}
+        return {"embeddings": of_tokens, "again": next(iter(modules.values()), None)}
 
     def provenance(self) -> Provenance:
         """Where this run comes from: model, precision, device, interventions, versions."""
