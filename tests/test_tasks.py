@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
+import transformers
 from torch import nn
 
 import ecco_core as ecco
@@ -349,3 +350,27 @@ def test_logits_that_are_no_numbers_and_weights_without_numbers_are_one_sentence
         model = AutoModelForCausalLM.from_config(lm.model.config)
     with pytest.raises(ecco.ArchitectureError, match="LlamaForCausalLM is on the meta device"):
         ecco.from_pretrained((model, lm.tokenizer))
+
+
+def test_a_tokenizer_without_a_fast_version_is_refused_at_once_in_one_sentence(open_tiny):
+    slow = transformers.ByT5Tokenizer()
+    with pytest.raises(ecco.PromptError, match="ByT5Tokenizer has no fast version, which Ecco needs") as raised:
+        ecco.from_pretrained((open_tiny("t5", "seq2seq").model, slow))
+    assert "\n" not in str(raised.value)
+
+
+@pytest.mark.parametrize("dtype", [None, torch.float16])
+def test_a_capture_keeps_as_much_memory_as_was_asked_for_times_one(open_tiny, dtype):
+    run = open_tiny("llama")("Nora is here.")
+    capture = run.capture("mlp_post", "pattern", layers=1, dtype=dtype)
+    for site in ("mlp_post", "pattern"):
+        tensor = capture.get(site, 1)
+        assert tensor.untyped_storage().nbytes() == tensor.numel() * (2 if dtype else 4)
+
+
+def test_runs_of_a_batch_keep_no_padding_in_memory(open_tiny):
+    lm = open_tiny("llama")
+    for capture in lm(["Nora", "Nora is in the house, and the house is here."]).capture("resid_post"):
+        for layer in range(lm.architecture.n_layers("decoder")):
+            tensor = capture.get("resid_post", layer)
+            assert tensor.untyped_storage().nbytes() == tensor.numel() * 4

@@ -23,6 +23,7 @@ from ecco_core.plugin.catalogue import SOURCE_NAMES, install_for
 from ecco_core.plugin.manager import plugins
 from ecco_core.registry.structure import TASKS
 from ecco_core.session.language_model import LanguageModel
+from ecco_core.session.tokenizing import fast_backend
 
 #: Switches of the original library that need no switching here: everything is read when it is asked for.
 _ORIGINALS = ("attention", "hidden_states", "activations_layer_nums", "verbose")
@@ -70,6 +71,7 @@ def from_pretrained(
 
     Raises:
         ModelNotFoundError: nothing is there by that name. ArchitectureError: it cannot be opened for the task.
+        PromptError: its tokenizer has no fast version.
     """
     options = {name: value for name, value in options.items() if name not in _ORIGINALS}
     if task is not None and task not in TASKS:
@@ -83,6 +85,7 @@ def from_pretrained(
         loaded, tokenizer = _by_name(name, folder, task, {**options, "trust_remote_code": trust_remote_code})
     else:
         raise OptionError(f"Give a name, a folder or (model, tokenizer), found {type(model).__name__}.")
+    fast_backend(tokenizer)
     found = task_of(loaded)
     if task not in (None, found, "backbone"):
         raise ArchitectureError(

@@ -95,7 +95,12 @@ def tokens_of(tokenizer: Any, ids: Sequence[int]) -> Tokens:
     return Tokens(ids, texts, labels, starts, special)
 
 
-def _backend(tokenizer: Any) -> Any:
+def fast_backend(tokenizer: Any) -> Any:
+    """Return the fast backend of a tokenizer.
+
+    Raises:
+        PromptError: it has none.
+    """
     backend = getattr(tokenizer, "backend_tokenizer", None)
     if backend is None:
         raise PromptError(f"{type(tokenizer).__name__} has no fast version, which Ecco needs to show tokens: {_FIX}.")
@@ -106,7 +111,7 @@ def _texts(tokenizer: Any, ids: Sequence[int]) -> list[str]:
     """One text per id; a split character's text on its last part, what is never completed on the last id."""
     from tokenizers.decoders import DecodeStream
 
-    backend = _backend(tokenizer)
+    backend = fast_backend(tokenizer)
     whole = backend.decode(list(ids), skip_special_tokens=False)
     stream = DecodeStream(skip_special_tokens=False)
     try:
