@@ -255,3 +255,10 @@ def test_mistakes_of_the_user_are_one_sentence(capsys, arguments):
     assert code == 2
     assert not out
     assert "Traceback" not in err
+
+
+@pytest.mark.parametrize("command", ["verify", "detect"])
+def test_a_slip_in_an_architectures_name_is_pointed_out(capsys, command):
+    code, _, err = run_ecco(capsys, "models", command, "gpt2x")
+    assert (code, err.count("\n")) == (2, 1)
+    assert "Nor is it an architecture. Did you mean 'gpt2'?" in err

@@ -5,18 +5,20 @@ from __future__ import annotations
 import json
 import math
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import attrs
 import click
 
+from ecco_core.errors import did_you_mean
 from ecco_core.registry import lookup
 from ecco_core.registry.structure import ATTENTION_SITES, IMPLIED_SITES
 
 if TYPE_CHECKING:
     from ecco_core.proving.verify import Check, Verification
+    from ecco_core.session.language_model import LanguageModel
 
 
 @click.group("models")
@@ -134,10 +136,19 @@ def _verifications(model: str | None) -> Iterator[tuple[float, Verification]]:
                 start = time.perf_counter()
                 yield start, verify_type(model_type, task)
         return
+    lm, start = _loaded(model, known), time.perf_counter()
+    yield start, lm.verify()
+
+
+def _loaded(name: str, architectures: Iterable[str]) -> LanguageModel:
+    """Open a model; what is no model's name may be a slip of an architecture's."""
     import ecco_core as ecco
 
-    lm, start = ecco.from_pretrained(model), time.perf_counter()
-    yield start, lm.verify()
+    try:
+        return ecco.from_pretrained(name)
+    except ecco.ModelNotFoundError as error:
+        near = did_you_mean(name, architectures)
+        raise ecco.ModelNotFoundError(f"{error} Nor is it an architecture.{near}" if near else str(error)) from error
 
 
 def _tree(found: Verification) -> dict[str, Any]:
@@ -182,7 +193,5 @@ def _opened(name: str) -> tuple[Any, str | None]:
 
         task = tasks_of(name)[0]
         return tiny_model(name, task), task
-    import ecco_core as ecco
-
-    lm = ecco.from_pretrained(name)
+    lm = _loaded(name, CONFIG_MAPPING)
     return lm.model, lm.task
