@@ -108,3 +108,42 @@ def test_a_terminal_gets_colours_and_a_file_does_not(monkeypatch):
     assert "\x1b" not in str(grid())
     monkeypatch.setattr(sys, "stdout", io.StringIO())
     assert "\x1b" not in repr(grid())
+
+
+def scores(*targets, stack="encoder"):
+    """Scores of targets over two texts of three tokens, or one."""
+    tokens = ecco.Tokens([5, 6, 7], ["We", " met", " [MASK]"], ["We", " met", " [MASK]"], [True] * 3, [False] * 3)
+    stacks = ("encoder", "decoder") if stack == "decoder" else ("encoder",)
+    sources = [ecco.Source(stack=s, positions=(p,), text=tokens[p]) for s in stacks for p in range(3)]
+    return ecco.TokenScores(
+        values=ecco.LabelledArray(np.ones((len(targets), len(sources))), ("target", "source")),
+        tokens=dict.fromkeys(stacks, tokens),
+        sources=sources,
+        targets=[ecco.Target(stack=stack, score="logit", **target) for target in targets],
+        n_input_tokens=3,
+    )
+
+
+def test_plain_text_says_of_each_target_what_it_is():
+    whole = {"position": 3, "token_id": 1, "text": "good", "kind": "class"}
+    contrast = {**whole, "contrast_id": 0, "contrast_text": "bad"}
+    name = {"position": 1, "token_id": 1, "text": "VERB", "kind": "class"}
+    filled = {"position": 2, "token_id": 9, "text": " Nora", "kind": "masked"}
+    lines = str(scores(whole, contrast, name, filled)).splitlines()
+    assert [line for line in lines if "logit of" in line] == [
+        "logit of class 'good'",
+        "logit of class 'good' rather than 'bad'",
+        "position 1 ' met': logit of class 'VERB'",
+        "masked position 2 ' [MASK]': logit of ' Nora'",
+    ]
+    next_one = str(scores({"position": 3, "token_id": 1, "text": " Nora"}, stack="decoder"))
+    assert "\nposition 3: logit of ' Nora'\n" in next_one
+    assert "encoder    1 ' met'" in next_one
+    assert "decoder    1 ' met'" in next_one
+
+
+def test_the_heat_map_of_scores_tells_the_stacks_apart():
+    (block,) = scores({"position": 3, "token_id": 1, "text": " Nora"}, stack="decoder").blocks()
+    assert block.values.labels("source")[2:4] == ("encoder 2  [MASK]", "decoder 0 We")
+    (block,) = scores({"position": 1, "token_id": 1, "text": "VERB", "kind": "class"}).blocks()
+    assert block.values.labels("source")[1] == "1  met"

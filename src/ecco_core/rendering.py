@@ -175,21 +175,20 @@ def _token_scores(scores: TokenScores) -> Iterator[str]:
     """Per target the sources that count most, strongest first."""
     errors = scores.relative_error()
     yield f"scores: {scores.described}" + (f"; baseline: {visible(scores.baseline)}" if scores.baseline else "")
-    for i, target in enumerate(scores.targets[:MOST_ROWS]):
-        row = scores.values.values[i]
-        where = f"position {target.position}: {visible(target.quantity)}"
+    for i, (target, row) in enumerate(zip(scores.targets[:MOST_ROWS], scores.values.values)):
+        tokens = None if target.kind == "token" else scores.tokens.get(target.stack)
+        there = f" {visible(tokens.labels[target.position])!r}" if tokens and target.position < len(tokens) else ""
+        masked = "masked " if target.kind == "masked" else ""
+        where = f"{masked}position {target.position}{there}: " if there or target.kind == "token" else ""
         value = f" = {target.value:.4g}" if target.value is not None else ""
-        error = ""
-        if scores.completeness is not None:
-            error = f"  (completeness error {scores.completeness.values[i]:+.2g}"
-            error += f", {errors[i]:.2%} of the change)" if errors is not None and np.isfinite(errors[i]) else ")"
-        yield f"{where}{value}{error}"
-        strongest = sorted(range(len(row)), key=lambda j: -abs(row[j]))[:MOST_COLUMNS]
+        missed = None if scores.completeness is None else f"completeness error {scores.completeness.values[i]:+.2g}"
+        share = f", {errors[i]:.2%} of the change" if errors is not None and np.isfinite(errors[i]) else ""
+        yield f"{where}{visible(target.quantity)}{value}" + (f"  ({missed}{share})" if missed else "")
+        strongest = [j for j in sorted(range(len(row)), key=lambda j: -abs(row[j]))[:MOST_COLUMNS] if row[j]]
         for j in strongest:
-            if row[j]:
-                source = scores.sources[j]
-                stack = f"{source.stack} " if len(scores.tokens) > 1 else ""
-                yield f"  {row[j]:+10.4g}  {stack}{source.positions[0]:>4} {visible(source.text)!r}"
+            source = scores.sources[j]
+            stack = f"{source.stack} " if len(scores.tokens) > 1 else ""
+            yield f"  {row[j]:+10.4g}  {stack}{source.positions[0]:>4} {visible(source.text)!r}"
         if len(row) > MOST_COLUMNS:
             rest = row.sum() - row[strongest].sum()
             yield f"  {rest:+10.4g}  in the {len(row) - MOST_COLUMNS} other sources"

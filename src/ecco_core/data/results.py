@@ -72,10 +72,10 @@ class Target:
 
     @property
     def quantity(self) -> str:
-        """What is explained, in words: ``"log-probability of ' Nora'"``."""
+        """What is explained, in words: ``"log-probability of ' Nora'"``, ``"logit of class 'good'"``."""
         name = {"logprob": "log-probability", "prob": "probability"}.get(self.score, self.score)
         versus = f" rather than {self.contrast_text!r}" if self.contrast_id is not None else ""
-        return f"{name} of {self.text!r}{versus}"
+        return f"{name} of {'class ' * (self.kind == 'class')}{self.text!r}{versus}"
 
 
 @attrs.frozen(kw_only=True)
@@ -266,7 +266,7 @@ class TokenScores(Result):
         """One heat map, target × source."""
         labels = {
             "target": [f"{t.position} {t.text}" for t in self.targets],
-            "source": [f"{s.positions[0]} {s.text}" for s in self.sources],
+            "source": [f"{s.stack} " * (len(self.tokens) > 1) + f"{s.positions[0]} {s.text}" for s in self.sources],
         }
         yield Heat(title=self.title, values=LabelledArray(self.values.values, ("target", "source"), labels))
 

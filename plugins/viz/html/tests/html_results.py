@@ -155,6 +155,41 @@ def translation_scores():
     )  # fmt: skip
 
 
+def class_scores(names=("negative", "positive"), **changes):
+    """What a sequence classifier says of a whole text, one target per class; nothing is later than anything."""
+    toks = tokens("[CLS]", *pieces("slow, but a joy"), "[SEP]", special=("[CLS]", "[SEP]"))
+    n = len(toks)
+    values = np.array([[(j + 1) / 8 * (-1) ** (i + j) for j in range(n)] for i in range(len(names))])
+    made = {
+        "title": "Why this class?", "provenance": ORIGIN, "values": LabelledArray(values, ("target", "source")),
+        "tokens": {"encoder": toks}, "sources": single_sources(encoder=toks), "n_input_tokens": n,
+        "targets": [Target(position=n, token_id=i, text=name, stack="encoder", kind="class", value=-0.5,
+                           probability=0.6) for i, name in enumerate(names)],
+    }  # fmt: skip
+    return TokenScores(**(made | changes))
+
+
+def named_scores():
+    """What a token classifier says of each token: the class stands at the token, whose own score is not 0."""
+    toks = tokens(*pieces("Nora met Felix"))
+    targets = [Target(position=p, token_id=i, text=name, stack="encoder", kind="class")
+               for p, (i, name) in enumerate([(1, "PERSON"), (0, "O"), (1, "PERSON")])]  # fmt: skip
+    values = LabelledArray(np.arange(9).reshape(3, 3) / 8 - 0.5, ("target", "source"))
+    return TokenScores(title="Names", values=values, tokens={"encoder": toks}, n_input_tokens=3, targets=targets,
+                       sources=single_sources(encoder=toks))  # fmt: skip
+
+
+def masked_scores():
+    """What a masked model fills into a mask, and what it says of a word that it did not see."""
+    toks = tokens(*pieces("We met Nora. She is"), " [MASK]", ".", special=(" [MASK]",))
+    n = len(toks)
+    values = np.array([[(j + 1) / 8 * (j != p) for j in range(n)] for p in (2, 6)])
+    targets = [Target(position=2, token_id=int(toks.ids[2]), text=" Nora", stack="encoder", kind="masked"),
+               Target(position=6, token_id=-5, text=" kind", stack="encoder", kind="masked")]  # fmt: skip
+    return TokenScores(title="Masked", values=LabelledArray(values, ("target", "source")), tokens={"encoder": toks},
+                       sources=single_sources(encoder=toks), targets=targets, n_input_tokens=n)  # fmt: skip
+
+
 def world_scores():
     """Scripts of the world: right to left, CJK, emoji, split characters, control characters."""
     texts = ["Emoji", " 👩‍🚀", " 🇫🇷", " 日本", "語", "の", "文章", "。", " \u202eevil", " \x1b[31mred", "", "", "𓀀",

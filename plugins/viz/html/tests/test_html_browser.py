@@ -11,11 +11,15 @@ import numpy as np
 import pytest
 from ecco_html.page import document
 from html_results import (
+    HOSTILE,
     arabic_scores,
+    class_scores,
     contrast_scores,
     every_kind,
     hostile_scores,
     long_scores,
+    masked_scores,
+    named_scores,
     row_at,
     small_scores,
     story_scores,
@@ -229,6 +233,7 @@ def test_several_targets_at_one_position(visit):
     view(page, ".pick").select_option(index=1)
     expect(view(page, ".name")).to_have_text("' Tom'")
     expect(view(page, ".facts")).to_contain_text("log-probability −2.1")
+    expect(token(page, 15)).to_have_text("Tom")
     assert alpha(ink(page, 2)) == pytest.approx(0.62)
     view(page, ".pick").press("Escape")
     expect(view(page, ".pin")).to_have_text("pin")
@@ -248,7 +253,93 @@ def test_two_stacks(visit):
     assert alpha(ink(page, 2, stack=0)) != 0
     token(page, 2, stack=0).hover()
     assert told(view(page, ".tip").inner_text()) == pytest.approx(result.values.values[2, 2], rel=6e-4)
+    expect(view(page, ".tip")).to_contain_text("encoder 2 ·")
     expect(live(page)).to_contain_text("at encoder 2")
+
+
+def test_each_token_of_a_translation_can_be_chosen(visit):
+    result = translation_scores()
+    page = visit(result)
+    for target in result.targets:
+        token(page, target.position, stack=1).hover()
+        expect(view(page, ".name")).to_have_text(f"'{target.text}'")
+    token(page, 4, stack=0).hover()
+    expect(view(page, ".name")).to_have_text(f"'{result.targets[-1].text}'")
+    source, output = (view(page, f".row >> nth={i}") for i in (0, 1))
+    expect(source).to_contain_text("source text")
+    expect(source.locator(".goal")).to_have_count(0)
+    expect(output.locator(".goal")).to_have_count(len(result.targets))
+
+
+# Classes and masks
+
+
+def test_each_class_can_be_chosen(visit):
+    result = class_scores()
+    page = visit(result)
+    classes = view(page, ".chip")
+    assert classes.all_inner_texts() == ["negative", "positive"]
+    expect(view(page, ".pick")).to_have_count(0)
+    expect(view(page, ".what")).to_contain_text("What led to class 'positive'")
+    expect(classes.nth(1)).to_have_class(re.compile("shown"))
+    classes.nth(0).hover()
+    expect(view(page, ".name")).to_have_text("class 'negative'")
+    expect(view(page, ".where")).to_have_text("")
+    expect(classes.nth(0)).to_have_class(re.compile("shown"))
+    for place, score in enumerate(result.values.values[0]):
+        assert alpha(ink(page, place)) == pytest.approx(0.62 * score / 0.875, abs=0.006), "no token is dimmed"
+        expect(token(page, place)).to_have_css("opacity", "1")
+    token(page, 3).hover()
+    expect(view(page, ".tip")).to_have_text("3 · −0.5")
+    classes.nth(0).click()
+    classes.nth(1).hover()
+    expect(view(page, ".name")).to_have_text("class 'negative'")
+    expect(view(page, ".tip")).to_have_text("not a source")
+
+
+def test_classes_by_keyboard_and_by_ear(visit):
+    page = visit(class_scores())
+    page.keyboard.press("Tab")
+    expect(view(page, ".chip >> nth=1")).to_be_focused()
+    page.keyboard.press("ArrowUp")
+    expect(live(page)).to_have_text(
+        "class 'negative': led to by '[SEP]' +0.875 at 6, ' joy' −0.75 at 5, ' a' +0.625 at 4"
+    )
+    page.keyboard.press("ArrowLeft")
+    expect(live(page)).to_have_text("position 6: '[SEP]' +0.875")
+    page.keyboard.press("ArrowDown")
+    page.keyboard.press("Enter")
+    expect(page.get_by_role("button", name="class 'negative'")).to_have_attribute("aria-pressed", "true")
+    expect(page.get_by_role("button", name="class 'positive'")).to_have_attribute("aria-pressed", "false")
+    expect(view(page, ".key")).to_contain_text("to a class to see what led to it")
+
+
+def test_a_single_class_needs_no_instructions_to_choose(visit):
+    page = visit(class_scores(("good",)))
+    expect(view(page, ".key")).to_have_text("Point at, tap or arrow to a token to see its exact score.")
+
+
+def test_classes_of_tokens(visit):
+    page = visit(named_scores())
+    expect(token(page, 0)).to_contain_text("PERSON")
+    token(page, 0).hover()
+    expect(view(page, ".what")).to_contain_text("What led to class 'PERSON' for 'Nora' at position 0")
+    said = "'Nora' −0.5 at 0, ' met' −0.375 at 1, ' Felix' −0.25 at 2"
+    expect(live(page)).to_have_text(f"position 0 'Nora', class 'PERSON': led to by {said}")
+    token(page, 0).click()
+    expect(view(page, ".tip")).to_have_text("0 · −0.5")
+    expect(view(page, ".key")).to_contain_text("what led to its class")
+
+
+def test_masked_places(visit):
+    page = visit(masked_scores())
+    expect(token(page, 6)).to_contain_text("kind")
+    expect(view(page, ".what")).to_contain_text("What led to ' kind' at [MASK], position 6")
+    assert alpha(ink(page, 7)) > alpha(ink(page, 5)) > 0, "what comes after a mask is read, too"
+    token(page, 2).hover()
+    expect(view(page, ".what")).to_contain_text("What led to ' Nora' at position 2, masked")
+    expect(page.get_by_role("button", name="position 6 [MASK], ' kind'")).to_have_count(1)
+    expect(view(page, ".key")).to_contain_text("the prediction there")
 
 
 # Keyboard and screen reader
@@ -418,7 +509,20 @@ def test_dark(visit):
 
 
 def test_narrow_pages_do_not_overflow(visit):
-    results = [make() for make in (contrast_scores, translation_scores, world_scores, arabic_scores, hostile_scores)]
+    results = [
+        make()
+        for make in (
+            contrast_scores,
+            translation_scores,
+            world_scores,
+            arabic_scores,
+            hostile_scores,
+            class_scores,
+            named_scores,
+            masked_scores,
+        )
+    ]
+    results.append(class_scores(HOSTILE))
     for scripts in (True, False):
         markup = "".join(result.to_html() for result in [*results, *every_kind()])
         page = visit(document(markup, "all"), viewport={"width": 360, "height": 640}, java_script_enabled=scripts)

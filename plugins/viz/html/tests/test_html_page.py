@@ -9,6 +9,7 @@ import subprocess
 import sys
 from html.parser import HTMLParser
 
+import attrs
 import numpy as np
 import pytest
 from ecco_html import ecco_renderers, packing, page, palette
@@ -16,12 +17,16 @@ from ecco_html.escape import direction, escaped, laid_out, number, script_json
 from ecco_html.heat_map import MOST_COLUMNS, MOST_ROWS, Scale
 from html_results import (
     HOSTILE,
+    class_scores,
     contrast_scores,
     every_kind,
     hostile_scores,
     long_scores,
+    masked_scores,
+    named_scores,
     small_scores,
     story_scores,
+    tokens,
     translation_scores,
     world_scores,
 )
@@ -67,7 +72,17 @@ class Outline(HTMLParser):
 
 @pytest.mark.parametrize(
     "result",
-    [*every_kind(), contrast_scores(), translation_scores(), world_scores(), hostile_scores()],
+    [
+        *every_kind(),
+        contrast_scores(),
+        translation_scores(),
+        world_scores(),
+        hostile_scores(),
+        class_scores(),
+        class_scores(HOSTILE),
+        named_scores(),
+        masked_scores(),
+    ],
     ids=lambda r: r.kinds()[0] + " " + r.title[:12],
 )
 class TestEveryPage:
@@ -296,9 +311,69 @@ def test_explained_token_that_does_not_stand_there():
     assert "position 3, where ' on' stands" in Outline(result.to_html()).text
 
 
+def rows(result):
+    """Label, and what is told beside it, of each row."""
+    return re.findall(r'class="label"[^>]*><b>([^<]*)</b> <span class="quiet">([^<]*)', result.to_html())
+
+
 def test_a_row_for_each_stack():
-    labels = re.findall(r'class="label"[^>]*><b>([^<]*)', translation_scores().to_html())
-    assert labels == ["encoder", "decoder prompt", "decoder output"]
+    assert rows(translation_scores()) == [("source text", "encoder, 9 tokens"), ("output", "decoder, 9 tokens")]
+
+
+def test_what_a_decoder_was_given_has_its_own_row():
+    given = tokens("Der", " Hund", " schläft")
+    result = translation_scores()
+    result = attrs.evolve(
+        result, tokens=result.tokens | {"decoder": given}, n_input_tokens=2, targets=result.targets[:1],
+        values=LabelledArray(result.values.values[:1], ("target", "source")),
+    )  # fmt: skip
+    assert [label for label, _ in rows(result)] == ["source text", "prompt", "output"]
+
+
+def test_a_class_of_the_text_stands_in_a_row_of_its_own():
+    result = class_scores()
+    assert rows(result) == [("text", "7 tokens"), ("classes", "of the whole text")]
+    text = Outline(result.to_html()).text
+    assert "What led to class 'positive'" in text
+    assert "not chosen yet" not in text
+    assert "next" not in text
+    assert f"position {len(result.tokens['encoder'])}" not in text
+    assert "Colours show what led to the class with the frame" in text
+    one = attrs.evolve(result, targets=result.targets[1:], values=LabelledArray(result.values.values[1:], ("t", "s")))
+    assert rows(one)[-1] == ("class", "of the whole text")
+    assert re.findall(r'class="tok chip goal" data-p="7" data-t="(\d)"', result.to_html()) == ["0", "1"]
+
+
+def test_a_contrast_of_classes_tells_both():
+    target = Target(
+        position=7, token_id=0, text="good", contrast_id=1, contrast_text="bad", stack="encoder", kind="class"
+    )
+    result = class_scores(targets=[target], values=LabelledArray(np.ones((1, 7)), ("target", "source")))
+    text = Outline(result.to_html()).text
+    assert "class 'good' rather than 'bad'" in text
+    assert "good rather than 'bad'" in re.sub("class 'good'", "", text)
+
+
+def test_a_class_of_a_token_stands_beside_it():
+    html = named_scores().to_html()
+    assert "What led to class 'PERSON' for ' Felix' at position 2" in Outline(html).text
+    assert re.findall(r'<sub class="said"[^>]*>(\w+)</sub>', html) == ["PERSON", "O", "PERSON"]
+    assert rows(named_scores()) == [("text", "3 tokens")]
+
+
+def test_a_masked_place_tells_what_stands_there_and_what_fills_it():
+    result = masked_scores()
+    html = result.to_html()
+    assert "What led to ' kind' at [MASK], position 6" in Outline(html).text
+    assert re.findall(r'<sub class="said"[^>]*>(\w+)</sub>', html) == ["kind"]
+    assert "Colours show what led to the prediction in the frame" in Outline(html).text
+    assert [target[3] for target in Outline(html).data["targets"]] == ["at position 2, masked", "at [MASK], position 6"]
+
+
+def test_several_tokens_that_come_next_show_the_last():
+    result = contrast_scores()
+    first = attrs.evolve(result, targets=result.targets[:2], values=LabelledArray(result.values.values[:2], ("t", "s")))
+    assert re.search(r'class="tok ghost goal".*?Tom</span>', first.to_html())
 
 
 def test_source_outside_the_page_is_not_painted():

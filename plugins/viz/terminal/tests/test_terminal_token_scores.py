@@ -2,13 +2,14 @@
 
 import re
 
+import attrs
 import numpy as np
 import pytest
-from ecco_terminal.palette import Palette
+from ecco_terminal.palette import THEMES, Palette
 from ecco_terminal.token_scores import render
 from terminal_examples import TEXTS, token_scores, tokens
 
-from ecco_core import Source, TargetError
+from ecco_core import LabelledArray, Source, Target, TargetError
 
 SGR = re.compile(r"\x1b\[[0-9;]*m")
 
@@ -123,9 +124,79 @@ def test_stacks_have_their_own_blocks():
     values = np.array([[1.0, -1.0]])
     result = token_scores(["Hello", " Nora"], positions=(1,), tokens=both, sources=sources, values=values)
     text = bare(result)
-    assert re.search(r"^encoder *\n Bonjour Nora", text, re.MULTILINE)
-    assert re.search(r"^decoder *\n Hello ⟦Nora⟧", text, re.MULTILINE)
+    assert re.search(r"^source text  encoder *\n Bonjour Nora", text, re.MULTILINE)
+    assert re.search(r"^output  decoder *\n Hello ⟦Nora⟧", text, re.MULTILINE)
     assert "encoder 0" in text
+    other = attrs.evolve(result, targets=result.targets * 2, completeness=None, change=None,
+                         values=LabelledArray(np.array([[1.0, -1.0]] * 2), ("target", "source")))  # fmt: skip
+    assert "← encoder 'x' +1  decoder 'x' -1" in bare(other), "which of the two texts a source is in"
+
+
+def classes(names=("negative", "positive"), **fields):
+    """Classes of the whole text."""
+    n = len(TEXTS)
+    targets = [Target(position=n, token_id=i, text=name, kind="class", value=-0.5) for i, name in enumerate(names)]
+    values = np.array([[(-1) ** i * (j + 1) / n for j in range(n)] for i in range(len(names))])
+    return token_scores(positions=(n,) * len(names), targets=targets, values=values, n_input_tokens=n, **fields)
+
+
+def at_tokens(kind, *found):
+    """Targets (position, text) of a kind, at tokens that are explained by what comes later, too."""
+    targets = [Target(position=p, token_id=p if TEXTS[p] == text else 99, text=text, kind=kind) for p, text in found]
+    values = np.array([[0.0 if j in (p, 13) else 0.5 for j in range(len(TEXTS))] for p, _ in found])
+    return token_scores(positions=[p for p, _ in found], targets=targets, values=values, n_input_tokens=len(TEXTS))
+
+
+def test_a_class_of_the_text_does_not_come_after_it():
+    text = bare(classes())
+    assert "explains log-probability of class 'positive' = -0.5" in text
+    assert re.search(r"Nora\. *\n\nclass ⟦positive⟧\n", text)
+    assert "position 14" not in text
+    assert "comes later" not in text
+    assert re.search(r"^'negative' logprob -0.5", text, re.MULTILINE)
+    assert "option target=CLASS" in text
+
+
+def test_a_class_is_chosen_by_its_name():
+    assert "class ⟦negative⟧" in bare(classes(), target="negative")
+    with pytest.raises(TargetError, match=r"'neutral' was not explained; .* one of: negative, positive\."):
+        render(classes(), target="neutral")
+
+
+def test_only_what_a_model_did_not_read_is_dim():
+    grey = "38;2;" + ";".join(str(c) for c in THEMES["dark"].muted)
+
+    def dimmed(result):
+        text = render(result, width=100, colour="truecolor", theme="dark")
+        assert (grey in text) == ("grey: comes later" in text)
+        return grey in text
+
+    assert dimmed(token_scores(positions=(8,)))
+    assert not dimmed(token_scores(positions=(13,))), "nothing comes later"
+    assert not dimmed(at_tokens("masked", (8, " cook")))
+    assert not dimmed(at_tokens("class", (8, "O")))
+    assert not dimmed(classes())
+
+
+def test_a_masked_place_tells_what_stands_there_and_what_fills_it():
+    text = bare(at_tokens("masked", (2, " captain"), (8, " cook")))
+    assert "explains log-probability of ' cook' at ' [bold]', position 8" in text
+    assert "2 ' captain'" in text
+    other = bare(at_tokens("masked", (2, " captain"), (8, " cook")), target=2)
+    assert "explains log-probability of ' captain' at masked position 2" in other
+    assert "8 ' [bold]': ' cook'" in other
+
+
+def test_a_class_of_a_token_names_the_token():
+    text = bare(at_tokens("class", (4, "PERSON"), (8, "O")))
+    assert "explains log-probability of class 'O' for ' [bold]' at position 8" in text
+    assert "4 ' Nora': 'PERSON'" in text
+    assert "class 'PERSON' for ' Nora'" in bare(at_tokens("class", (4, "PERSON"), (8, "O")), target=4)
+
+
+def test_a_hostile_class_does_not_act():
+    for colour in ("truecolor", "none"):
+        assert not re.search("[\x00-\x09\x0b-\x1f\u202e]", bare(classes(("a", "\x1b[31m\u202e\n")), colour=colour))
 
 
 def test_scores_that_are_not_numbers():

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from ecco_core import Source, TokenScores
+from ecco_core import Source, TokenScores, visible
 from ecco_html import palette, wording
 from ecco_html.escape import quoted
 from ecco_html.painting import strongest
@@ -36,9 +36,12 @@ def payload(scores: TokenScores, *, shared: bool) -> dict[str, Any]:
                 wording.where(t, scores),
                 wording.facts(scores, i),
                 _short(strongest(values[i])),
+                wording.spoken(t, scores),
+                visible(t.text),
             ]
             for i, t in enumerate(scores.targets)
         ],
+        "key": wording.key(scores, alive=True),
         "names": stacks if len(stacks) > 1 else [],
         "sources": [_source(s, scores) for s in scores.sources],
         "rows": [_halves(row) if packed else _digits(row) for row in values],

@@ -1,10 +1,11 @@
-"""The run's tokens as coloured spans: one row each for the prompt, the output and every other stack."""
+"""The run's tokens as coloured spans: one row each for what was given and written, and one for its classes."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 
-from ecco_core import Tokens, TokenScores, visible
+from ecco_core import Target, Tokens, TokenScores, visible
+from ecco_html import wording
 from ecco_html.escape import direction, escaped, laid_out, number
 from ecco_html.painting import Place
 from ecco_html.palette import background
@@ -17,7 +18,7 @@ _SHOWN = "border:2px solid;"
 def token_rows(scores: TokenScores, shown: int | None, painted: Mapping[Place, float], greatest: float) -> str:
     """Return all rows, painted for the target called `shown` (an index), on a scale up to `greatest`."""
     draw = _Drawing(scores, shown, painted, greatest)
-    rows = "\n".join(draw.row(*row) for row in _split(scores))
+    rows = "\n".join([*(draw.row(*row) for row in _split(scores)), *draw.classes()])
     return f'<div class="text" role="group" aria-label="tokens of the run">\n{rows}\n</div>'
 
 
@@ -29,29 +30,33 @@ def home(scores: TokenScores) -> str:
 
 
 def _split(scores: TokenScores) -> Iterator[tuple[str, str, int, int]]:
-    """Stack, label, first position and end of each row; a token not chosen yet makes a row longer by one."""
+    """Stack, label, first position and end of each row; a token not chosen yet makes a row longer by one.
+
+    The marks that a decoder starts from stand before its output: its prompt is the encoder's text.
+    """
     several = len(scores.tokens) > 1
     for stack, tokens in scores.tokens.items():
-        size, name = len(tokens), f"{stack} " if several else ""
-        end = size + any(t.stack == stack and t.position == size for t in scores.targets)
-        given = scores.n_input_tokens if stack == home(scores) else size
-        if 0 < given < size:
-            yield stack, f"{name}prompt", 0, given
-            yield stack, f"{name}output", given, end
-        elif given == 0:
-            yield stack, f"{name}output", 0, end
+        size, given = len(tokens), scores.n_input_tokens
+        end = size + any(t.stack == stack and t.position == size and t.kind != "class" for t in scores.targets)
+        if several and stack != home(scores):
+            yield stack, "source text" if stack == "encoder" else stack, 0, size
+        elif given == 0 or (several and all(tokens.special[:given])):
+            yield stack, "output", 0, end
+        elif given < size:
+            yield stack, "prompt", 0, given
+            yield stack, "output", given, end
         else:
-            yield stack, stack if several else "prompt" if end > size else "text", 0, size
+            yield stack, "prompt" if end > size else "text", 0, size
             if end > size:
-                yield stack, f"{name}next", size, end
+                yield stack, "next", size, end
 
 
 class _Drawing:
     def __init__(self, scores: TokenScores, shown: int | None, painted: Mapping[Place, float], greatest: float):
         self.scores, self.painted, self.greatest = scores, painted, greatest
-        self.explained = {(t.stack, t.position) for t in scores.targets}
+        self.explained = {(t.stack, t.position): t for t in scores.targets}
         target = scores.targets[shown] if shown is not None else None
-        self.shown = (target.stack, target.position) if target else None
+        self.index, self.shown = shown, (target.stack, target.position) if target else None
         self.stacks = list(scores.tokens)
 
     def row(self, stack: str, label: str, start: int, end: int) -> str:
@@ -59,28 +64,49 @@ class _Drawing:
         spans = "".join(self.token(stack, tokens, p) for p in range(start, end))
         there = min(end, len(tokens)) - start
         count = f"{there} token{'s' if there != 1 else ''}" if there else "not chosen yet"
-        way = direction("".join(tokens.texts[start:end]))
-        kind = label.split()[-1] if label.split()[-1] in ("output", "next") else "given"
+        name = f"{stack}, " if len(self.stacks) > 1 and stack != label else ""
+        return self._row(stack, label, name + count, direction("".join(tokens.texts[start:end])), spans)
+
+    def _row(self, stack: str, label: str, about: str, way: str, spans: str) -> str:
+        kind = label if label in ("output", "next") else "next" if label.startswith("class") else "given"
+        number_of = self.stacks.index(stack) if stack in self.stacks else -1
         return (
-            f'<div class="row {kind}" data-stack="{self.stacks.index(stack)}" style="margin-top:.6em"><div '
-            f'class="label" style="font-size:.8em"><b>{escaped(label)}</b> <span class="quiet">{count}</span></div>'
+            f'<div class="row {kind}" data-stack="{number_of}" style="margin-top:.6em"><div class="label" '
+            f'style="font-size:.8em"><b>{escaped(label)}</b> <span class="quiet">{escaped(about)}</span></div>'
             f'<div class="tokens" dir="{way}" style="white-space:pre-wrap;line-height:1.9">{spans}</div></div>'
+        )
+
+    def classes(self) -> Iterator[str]:
+        """A row with every class of the whole text that is explained, if there are any."""
+        found = [(i, t) for i, t in enumerate(self.scores.targets) if wording.of_text(t, self.scores)]
+        if found:
+            label, spans = "classes" if len(found) > 1 else "class", " ".join(self.chip(i, t) for i, t in found)
+            yield self._row(found[0][1].stack, label, "of the whole text", direction(found[0][1].text), spans)
+
+    def chip(self, index: int, target: Target) -> str:
+        """One class; it tells its target by number, for several stand at one position."""
+        style = _INK + (_SHOWN if index == self.index else _EXPLAINED)
+        return (
+            f'<span class="tok chip goal" data-p="{target.position}" data-t="{index}" dir="auto"><span class="ink" '
+            f'style="{style}">{escaped(target.text)}{escaped(wording.versus(target))}</span></span>'
         )
 
     def token(self, stack: str, tokens: Tokens, position: int) -> str:
         """One token; its colour leaves out a single blank before a word, so that words stand apart."""
         place = (stack, position)
         text, kind = self._text(tokens, place)
-        classes, style = ["tok"] + ([kind] if kind else []), _INK + self._paint(place)
+        classes, style, beside = ["tok"] + ([kind] if kind else []), _INK + self._paint(place), ""
         if place in self.explained:
             classes.append("goal")
             style += _SHOWN if place == self.shown else _EXPLAINED
+            said = wording.verdict(self.explained[place], self.scores)
+            beside = f'<sub class="said" style="font-size:.65em">{escaped(said)}</sub>' if said else ""
         blank = " " if len(text) > 1 and text[0] == " " and text[1] != " " else ""
         end = "\n" if text.endswith("\n") else ""
         ink = text.removeprefix(blank).removesuffix(end)
         return (
             f'<span class="{" ".join(classes)}" data-p="{position}" dir="auto" title="{self._title(place)}">{blank}'
-            f'<span class="ink" style="{style}">{escaped_layout(ink)}</span>{end}</span>'
+            f'<span class="ink" style="{style}">{escaped_layout(ink)}</span>{beside}{end}</span>'
         )
 
     def _paint(self, place: Place) -> str:
@@ -92,7 +118,7 @@ class _Drawing:
         """What stands on the page for a token, and what kind of text that is."""
         position = place[1]
         if position >= len(tokens):
-            return visible(next(t.text for t in self.scores.targets if (t.stack, t.position) == place)), "ghost"
+            return visible(self.explained[place].text), "ghost"
         if not tokens.texts[position]:
             return visible(tokens.labels[position]) or "∅", "part"
         return laid_out(tokens.texts[position]), "special" if tokens.special[position] else ""

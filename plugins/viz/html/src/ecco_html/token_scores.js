@@ -52,14 +52,17 @@ function tokenScores(view, data) {
   const spots = sources.map(([stack, , ...positions]) =>
     positions.map((p) => at.get(`${stack}:${p}`)).filter((k) => k !== undefined));
   const goals = new Map(); // token -> the targets that stand there
+  const chips = new Map(tokens.filter((node) => node.dataset.t).map((node) => [Number(node.dataset.t), index.get(node)]));
   const home = targets.map(([stack, position], i) => {
-    const k = at.get(`${stack}:${position}`);
+    const k = chips.get(i) ?? at.get(`${stack}:${position}`);
     if (k !== undefined) goals.set(k, [...(goals.get(k) || []), i]);
     return k;
   });
+  const inStack = (stack, p) => (data.names.length ? data.names[stack] + " " : "") + p;
+  const spot = (k) => inStack(tokens[k].closest(".row").dataset.stack, tokens[k].dataset.p);
   const place = (j) => {
     const [stack, , first, ...more] = sources[j];
-    return (data.names.length ? data.names[stack] + " " : "") + first + (more.length ? `–${more.at(-1)}` : "");
+    return inStack(stack, first) + (more.length ? `–${more.at(-1)}` : "");
   };
 
   let shown = targets.length - 1, pinned = -1, stop = home[shown] ?? 0;
@@ -90,8 +93,7 @@ function tokenScores(view, data) {
   const box = make("div", "scroll tall", undefined, all);
   box.tabIndex = 0;
   one(".top").after(all);
-  one(".key").textContent = "Point at, tap or arrow to a dotted token to see what led to it; ↑ ↓ go from one to the "
-    + "next. Enter or a click pins it, Esc lets go. While it is pinned, every token tells its exact score.";
+  one(".key").textContent = data.key;
   text.classList.toggle("long", tokens.length > 400);
   const inks = tokens.map((node) => node.querySelector(".ink"));
   tokens.forEach((node, k) => {
@@ -101,7 +103,7 @@ function tokenScores(view, data) {
     if (goals.has(k)) {
       node.setAttribute("role", "button");
       node.setAttribute("aria-pressed", "false");
-      node.setAttribute("aria-label", `position ${node.dataset.p} ${targets[goals.get(k)[0]][2]}`);
+      node.setAttribute("aria-label", targets[goals.get(k)[0]][6]);
     }
   });
 
@@ -146,10 +148,11 @@ function tokenScores(view, data) {
 
   function show(i) {
     shown = i;
-    const [, position, goal, where, facts] = targets[i];
+    const [, , goal, where, facts, , spoken, word] = targets[i], k = home[i];
     paint(i);
+    if (k !== undefined && tokens[k].classList.contains("ghost")) inks[k].textContent = word.trimStart() || word;
     one(".name").textContent = goal;
-    one(".where").textContent = `at ${where}`;
+    one(".where").textContent = where;
     one(".facts").textContent = facts;
     if (one(".low")) one(".low").textContent = data.signed ? number(-top(i), 3) : "0";
     one(".high").textContent = signed(top(i), 3);
@@ -160,7 +163,7 @@ function tokenScores(view, data) {
     if (several) pick.value = i;
     mark();
     const led = first.slice(0, 3).map((j) => `${sources[j][1]} ${signed(score(i, j))} at ${place(j)}`);
-    live.textContent = `position ${position} ${goal}: led to by ${led.join(", ") || "nothing"}`;
+    live.textContent = `${spoken}: led to by ${led.join(", ") || "nothing"}`;
   }
 
   function mark() {
@@ -191,12 +194,12 @@ function tokenScores(view, data) {
     const j = via[k], node = tokens[k];
     light(j);
     const said = j < 0 ? "not a source" : signed(score(shown, j));
-    tip.textContent = `${node.dataset.p} · ${said}`;
+    tip.textContent = (node.dataset.t ? "" : `${spot(k)} · `) + said;
     tip.hidden = false;
-    const frame = view.getBoundingClientRect(), spot = inks[k].getClientRects()[0] || frame;
-    const left = Math.min(spot.left - frame.left, frame.width - tip.offsetWidth);
+    const frame = view.getBoundingClientRect(), box = inks[k].getClientRects()[0] || frame;
+    const left = Math.min(box.left - frame.left, frame.width - tip.offsetWidth);
     tip.style.left = `${Math.max(left, 0)}px`;
-    tip.style.top = `${spot.top - frame.top - tip.offsetHeight - 2}px`;
+    tip.style.top = `${box.top - frame.top - tip.offsetHeight - 2}px`;
     return j < 0 ? said : `${sources[j][1]} ${said}`;
   }
 
@@ -206,7 +209,7 @@ function tokenScores(view, data) {
       leave();
     } else {
       const said = tell(k);
-      if (aloud) live.textContent = `position ${tokens[k].dataset.p}: ${said}`;
+      if (aloud) live.textContent = (tokens[k].dataset.t ? "class: " : `position ${spot(k)}: `) + said;
     }
   }
 

@@ -56,11 +56,10 @@ def _panel(scores: TokenScores, shown: int | None, greatest: float, *, shared: b
     return (
         '<div class="panel" style="margin-top:1em">\n'
         f'<div class="what">What led to <b class="name">{escaped(wording.goal(target))}</b> '
-        f'<span class="where">at {escaped(wording.where(target, scores))}</span></div>\n'
+        f'<span class="where">{escaped(wording.where(target, scores))}</span></div>\n'
         f'<div class="facts quiet">{escaped(wording.facts(scores, shown))}</div>\n'
         f"{legend(greatest, signed=scores.signed, shared=shared)}\n{_strongest(scores, shown, greatest)}\n"
-        '<p class="key quiet">Colours show what led to the token with the frame; dotted tokens are explained too.</p>'
-        "\n</div>"
+        f'<p class="key quiet">{escaped(wording.key(scores, alive=False))}</p>\n</div>'
     )
 
 

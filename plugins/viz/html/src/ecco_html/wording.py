@@ -15,22 +15,84 @@ def summary(scores: TokenScores) -> tuple[str, ...]:
     return tuple(line for line in (kind, baseline) if line)
 
 
+def of_text(target: Target, scores: TokenScores) -> bool:
+    """Whether the target is a class of the whole text, so that it stands at none of the tokens."""
+    return target.kind == "class" and _there(target, scores) is None
+
+
 def where(target: Target, scores: TokenScores) -> str:
-    """The target's position, and what stands there if that is another token."""
+    """The target's place, as it goes on after "What led to …"; empty for a class of the whole text."""
+    there, position = _there(target, scores), f"position {target.position}"
+    if of_text(target, scores):
+        return ""
+    if there is None:
+        tokens = scores.tokens.get(target.stack)
+        comes_next = tokens is not None and target.position == len(tokens)
+        return f"at {position}" + (", not chosen yet" if comes_next else "")
+    if target.kind == "class":
+        return f"for {there} at {position}"
+    if target.kind == "masked":
+        return f"at {position}, masked" if _stands(target, scores) else f"at {there}, {position}"
+    return f"at {position}" if _stands(target, scores) else f"at {position}, where {there} stands"
+
+
+def _there(target: Target, scores: TokenScores) -> str | None:
+    """The token at the target's position, in quotes unless it is a mark such as [MASK]; None if there is none."""
     tokens = scores.tokens.get(target.stack)
-    if tokens is None or target.position > len(tokens):
-        return f"position {target.position}"
-    if target.position == len(tokens):
-        return f"position {target.position}, not chosen yet"
-    if int(tokens.ids[target.position]) == target.token_id:
-        return f"position {target.position}"
-    return f"position {target.position}, where {quoted(tokens.labels[target.position])} stands"
+    if tokens is None or target.position >= len(tokens):
+        return None
+    label = tokens.labels[target.position]
+    return visible(label).strip() if tokens.special[target.position] else quoted(label)
+
+
+def _stands(target: Target, scores: TokenScores) -> bool:
+    """Whether the target's own token stands at its position."""
+    tokens = scores.tokens.get(target.stack)
+    return tokens is not None and target.position < len(tokens) and int(tokens.ids[target.position]) == target.token_id
+
+
+def verdict(target: Target, scores: TokenScores) -> str:
+    """What the model says of a token, to stand beside it: its class, or what fills a mask; else empty."""
+    told = target.kind == "class" or (target.kind == "masked" and not _stands(target, scores))
+    return visible(target.text).strip() if told and _there(target, scores) is not None else ""
+
+
+def versus(target: Target) -> str:
+    """What the target is compared with, in words."""
+    return f" rather than {quoted(target.contrast_text)}" if target.contrast_id is not None else ""
 
 
 def goal(target: Target) -> str:
-    """The token whose score is explained, and the one it is compared with."""
-    versus = f" rather than {quoted(target.contrast_text)}" if target.contrast_id is not None else ""
-    return quoted(target.text) + versus
+    """The token or class whose score is explained, and the one it is compared with."""
+    return ("class " if target.kind == "class" else "") + quoted(target.text) + versus(target)
+
+
+def spoken(target: Target, scores: TokenScores) -> str:
+    """The target in one breath, for those who hear the page."""
+    if of_text(target, scores):
+        return goal(target)
+    there = f" {_there(target, scores)}," if verdict(target, scores) else ""
+    return f"position {target.position}{there} {goal(target)}"
+
+
+def key(scores: TokenScores, *, alive: bool) -> str:
+    """How to read the page, and, where scripts run, how to move in it."""
+    targets = scores.targets
+    whole = bool(targets) and of_text(targets[-1], scores)
+    kind = targets[-1].kind if targets else "token"
+    if not alive:
+        framed = {"class": "the class with the frame" if whole else "the class of the token with the frame",
+                  "masked": "the prediction in the frame"}.get(kind, "the token with the frame")  # fmt: skip
+        more = "classes with a dotted line" if whole else "dotted tokens"
+        return f"Colours show what led to {framed}" + (f"; {more} are explained too." if len(targets) > 1 else ".")
+    if whole and len(targets) == 1:
+        return "Point at, tap or arrow to a token to see its exact score."
+    goals, it = ("a class", "it") if whole else ("a dotted token", {"class": "its class"}.get(kind, "it"))
+    it = "the prediction there" if kind == "masked" else it
+    return (
+        f"Point at, tap or arrow to {goals} to see what led to {it}; ↑ ↓ go from one to the next. "
+        "Enter or a click pins it, Esc lets go. While it is pinned, every token tells its exact score."
+    )
 
 
 def facts(scores: TokenScores, index: int) -> str:

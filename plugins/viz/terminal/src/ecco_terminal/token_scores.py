@@ -22,7 +22,7 @@ FAINT = 0.1
 def render(
     result: TokenScores,
     *,
-    target: int | None = None,
+    target: int | str | None = None,
     width: int | None = None,
     colour: Colour = "auto",
     theme: ThemeName = "auto",
@@ -30,7 +30,7 @@ def render(
     """Show one target in full and the others as a line each.
 
     Options:
-        target: position of the target to show in full; the last one if not given.
+        target: position or class of the target to show in full; the last one if not given.
         width: cells in a line, 20 or more; the terminal's if not given.
         colour: what the terminal can show; found out if not given.
         theme: the ground of the text block; found out if not given.
@@ -40,7 +40,7 @@ def render(
 
     Raises:
         OptionError: the width is too small.
-        TargetError: that position was not explained.
+        TargetError: that position or class was not explained.
     """
     screen = Screen(width, colour, theme)
     chosen = _choose(result, target)
@@ -61,14 +61,53 @@ def render(
     return screen.text()
 
 
-def _choose(result: TokenScores, position: int | None) -> int | None:
-    if position is None:
+def _choose(result: TokenScores, wanted: int | str | None) -> int | None:
+    if wanted is None:
         return len(result.targets) - 1 if result.targets else None
     for i, target in enumerate(result.targets):
-        if target.position == position:
+        if str(wanted) in (str(target.position), _choice(result, target)):
             return i
-    there = ", ".join(str(t.position) for t in result.targets[:12]) + (" …" if len(result.targets) > 12 else "")
-    raise TargetError(f"Position {position} was not explained; option 'target' takes one of: {there or 'none'}.")
+    there = ", ".join(_choice(result, t) for t in result.targets[:12]) + (" …" if len(result.targets) > 12 else "")
+    what = f"Position {wanted}" if str(wanted).lstrip("-").isdigit() else repr(wanted)
+    raise TargetError(f"{what} was not explained; option 'target' takes one of: {there or 'none'}.")
+
+
+def _choice(result: TokenScores, target: Target) -> str:
+    """What option 'target' takes to show this one."""
+    return visible(target.text) if _of_text(result, target) else str(target.position)
+
+
+def _of_text(result: TokenScores, target: Target) -> bool:
+    """Whether the target is a class of the whole text, so that it stands at none of the tokens."""
+    return target.kind == "class" and _there(result, target) is None
+
+
+def _there(result: TokenScores, target: Target) -> str | None:
+    """The token at the target's position, in quotes unless it is a mark such as [MASK]; None if there is none."""
+    tokens = result.tokens.get(target.stack)
+    if tokens is None or target.position >= len(tokens):
+        return None
+    label = visible(tokens.labels[target.position])
+    return label.strip() if tokens.special[target.position] else f"'{label}'"
+
+
+def _fills(result: TokenScores, target: Target) -> bool:
+    """Whether the target is what a masked model fills into a mask that stands in the text."""
+    if target.kind != "masked" or _there(result, target) is None:
+        return False
+    return int(result.tokens[target.stack].ids[target.position]) != target.token_id
+
+
+def _where(result: TokenScores, target: Target) -> str:
+    """The target's place in words; empty for a class of the whole text."""
+    if _of_text(result, target):
+        return ""
+    there, position = _there(result, target), f"position {target.position}"
+    if target.kind == "token" or there is None:
+        return f" at {position}"
+    if target.kind == "class":
+        return f" for {there} at {position}"
+    return f" at {there}, {position}" if _fills(result, target) else f" at masked {position}"
 
 
 class View:
@@ -79,6 +118,11 @@ class View:
         self.target: Target = result.targets[row]
         self.scores = [float(v) for v in result.values.values[row]]
         self.largest = max((abs(v) for v in self.scores if math.isfinite(v)), default=0.0)
+
+    @property
+    def causal(self) -> bool:
+        """Whether the target is what comes next, so that the model did not see what comes later."""
+        return self.target.kind == "token"
 
     @functools.cached_property
     def painted(self) -> dict[tuple[str, int], float]:
@@ -110,7 +154,7 @@ class View:
         """What is explained, how far the scores add up to it, and what absence was taken to be."""
         target = self.target
         head: list[Piece] = [("explains ", Ink()), (visible(target.quantity), Ink(bold=True))]
-        head.append((f" at position {target.position}", Ink()))
+        head.append((_where(self.result, target), Ink()))
         if target.value is not None:
             head.append((f" = {number(target.value)}", Ink()))
         if target.probability is not None:
@@ -145,10 +189,14 @@ class View:
         for stack in self.result.tokens:
             self.screen.blank()
             if several:
-                self.screen.line((visible(stack), Ink(bold=True)))
+                role = "output" if stack == self.target.stack else "source text" if stack == "encoder" else "text"
+                self.screen.line((role, Ink(bold=True)), (f"  {visible(stack)}", Ink(dim=True)))
             self.screen.flow(self._text(stack), paper=self.screen.palette.paper)
-        if self.target.stack not in self.result.tokens:
-            self.screen.flow(self._explained(self.target.text, None))
+        if _of_text(self.result, self.target):
+            self.screen.blank()
+            self.screen.flow([("class ", Ink()), *self._explained(_lined(self.target.text), None)])
+        elif self.target.stack not in self.result.tokens:
+            self.screen.flow(self._explained(_lined(self.target.text), None))
 
     def _text(self, stack: str) -> Iterator[Piece]:
         tokens = self.result.tokens[stack]
@@ -162,10 +210,10 @@ class View:
             if here and position == self.target.position:
                 yield from self._explained(text, share, output=output)
                 continue
-            ink = self._ink(share, after=here and position > self.target.position)
+            ink = self._ink(share, after=here and self.causal and position > self.target.position)
             yield text, ink._replace(underline=output)
             yield self._mark(stack, position), ink
-        if here and self.target.position >= len(tokens):
+        if here and self.causal and self.target.position >= len(tokens):
             yield from self._explained(_lined(self.target.text), None)
 
     def _ink(self, share: float | None, *, after: bool) -> Ink:
@@ -216,7 +264,8 @@ class View:
         here = self.result.tokens.get(self.target.stack)
         if here is not None and len(here) > self.result.n_input_tokens:
             words.append("after ‖ output" if screen.palette.system == "plain" else "underlined: output")
-        if screen.palette.system != "plain":
+        later = self.causal and here is not None and self.target.position + 1 < len(here)
+        if later and screen.palette.system != "plain":
             words.append("grey: comes later" if screen.palette.painted else "dim: comes later")
         screen.flow([("   ".join(words), Ink(dim=True))])
 
@@ -297,17 +346,19 @@ def _others(screen: Screen, result: TokenScores, chosen: int) -> None:
     if not others:
         return
     screen.blank()
-    screen.flow([("Other targets", Ink(bold=True)), ("  (option target=POSITION shows one in full)", Ink(dim=True))])
+    option = "CLASS" if _of_text(result, result.targets[chosen]) else "POSITION"
+    screen.flow([("Other targets", Ink(bold=True)), (f"  (option target={option} shows one in full)", Ink(dim=True))])
     hidden = others[:-MORE_TARGETS]
     if hidden:
         screen.line((f"{len(hidden)} earlier ones left out", Ink(dim=True)))
     shown = others[-MORE_TARGETS:]
-    places = max(len(str(result.targets[i].position)) for i in shown)
+    numbers = {i: "" if _of_text(result, result.targets[i]) else f"{result.targets[i].position} " for i in shown}
+    places = max(map(len, numbers.values()))
     wide = min(max(cells(_named(result, i)) for i in shown), max(6, screen.width // 4))
     for i in shown:
         target = result.targets[i]
         name = padded(_named(result, i), wide)
-        line: list[Piece] = [(f"{target.position:>{places}} ", Ink(dim=True)), (name, Ink(bold=True))]
+        line: list[Piece] = [(f"{numbers[i]:>{places}}", Ink(dim=True)), (name, Ink(bold=True))]
         if target.value is not None:
             line.append((f" {visible(target.score)} {number(target.value)}", Ink()))
         line.append(("  ←", Ink(dim=True)))
@@ -320,7 +371,9 @@ def _others(screen: Screen, result: TokenScores, chosen: int) -> None:
 def _named(result: TokenScores, i: int) -> str:
     target = result.targets[i]
     versus = f" vs '{visible(target.contrast_text)}'" if target.contrast_id is not None else ""
-    return f"'{visible(target.text)}'{versus}"
+    there, name = _there(result, target), f"'{visible(target.text)}'"
+    shown = there is not None and (target.kind == "class" or _fills(result, target))
+    return f"{there}: {name}{versus}" if shown else f"{name}{versus}"
 
 
 def _because(screen: Screen, result: TokenScores, i: int) -> Iterator[list[Piece]]:
@@ -331,4 +384,10 @@ def _because(screen: Screen, result: TokenScores, i: int) -> Iterator[list[Piece
         if view.scores[j]:
             sign = "+" if result.signed else ""
             ink = screen.palette.score(view.share(view.scores[j]), signed=result.signed)
-            yield [(f" {_label(result, j)} ", Ink()), (f"{view.scores[j]:{sign}.2g}", ink), (" ", Ink())]
+            stack = f" {visible(result.sources[j].stack)[:8]}" if len(result.tokens) > 1 else ""
+            yield [
+                (stack, Ink(dim=True)),
+                (f" {_label(result, j)} ", Ink()),
+                (f"{view.scores[j]:{sign}.2g}", ink),
+                (" ", Ink()),
+            ]
