@@ -73,6 +73,35 @@ def test_a_blocked_plugin_is_missing_with_its_reason():
     assert "blocked" in err
 
 
+def test_a_classifier_is_explained_as_it_stands():
+    text = "The acting was wonderful."
+    code, out, err = run_ecco("run", "ig", "-m", "tiny:classifier", "-t", text, "--n-steps", "8")
+    assert code == 0, err
+    assert "log-probability of class 'positive'" in out
+    code, out, err = run_ecco("run", "ig", "-m", "tiny:classifier", "-t", text, "--targets", "negative")
+    assert "log-probability of class 'negative'" in out
+    code, _, err = run_ecco("run", "ig", "-m", "tiny:classifier", "-t", text, "-n", "3")
+    assert code == 2
+    assert "does not generate" in err
+
+
+def test_a_given_answer_is_explained():
+    given = ["-m", "tiny:prose", "-t", "The captain is called", "--output", " Nora."]
+    code, out, err = run_ecco("run", "saliency", *given)
+    assert code == 0, err
+    assert "' Nora'" in out
+    assert "of '.'" in out
+    code, _, err = run_ecco("run", "saliency", *given, "-n", "3")
+    assert code == 2
+    assert "nothing is generated" in err
+
+
+def test_a_model_is_opened_for_another_task():
+    code, _, err = run_ecco("run", "saliency", "-m", "tiny:classifier", "--task", "backbone", "-t", "The acting.")
+    assert code == 2
+    assert "A backbone model predicts nothing that could be explained" in err
+
+
 def test_a_run_prints_and_saves(tmp_path):
     places = [str(tmp_path / name) for name in ("why.ecco", "why.html", "why.txt", "why.ansi")]
     save = [word for place in places for word in ("--save", place)]

@@ -240,6 +240,7 @@ def test_attributions_are_those_of_the_changed_model(open_tiny):
         (lambda: ecco.add("resid_post", ["x"], 0), "is numbers, found list"),
         (lambda: ecco.scale("resid_post", "big", 0), "multiplies by a number, found 'big'"),
         (lambda: ecco.ablate("mlp_post", "all"), "layer takes a number or several, found 'all'"),
+        (lambda: ecco.ablate("z", 0, head=1), "ablate has no option 'head'. Did you mean 'heads'"),
         (lambda: "ablate", "made by ecco.ablate"),
     ],
 )  # fmt: skip

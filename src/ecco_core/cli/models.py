@@ -143,7 +143,9 @@ def _verifications(model: str | None) -> Iterator[tuple[float, Verification]]:
 def _loaded(name: str, architectures: Iterable[str]) -> LanguageModel:
     """Open a model; what is no model's name may be a slip of an architecture's."""
     import ecco_core as ecco
+    from ecco_core.cli.main import quiet_transformers
 
+    quiet_transformers()
     try:
         return ecco.from_pretrained(name)
     except ecco.ModelNotFoundError as error:

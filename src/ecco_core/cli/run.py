@@ -12,6 +12,7 @@ import click
 
 from ecco_core.errors import OptionError
 from ecco_core.options import Option, type_name
+from ecco_core.registry.structure import GENERATING, TASKS
 
 
 class Methods(click.Group):
@@ -110,9 +111,12 @@ def _text_parameters() -> list[click.Parameter]:
         click.Option(
             ["-n", "--max-new-tokens"],
             type=click.IntRange(min=0),
-            default=10,
-            show_default=True,
-            help="How many tokens to generate and explain; 0 takes the text as it stands.",
+            help="How many tokens to generate and explain, of a model that generates; 0 takes the text as it stands."
+            " [default: 10]",
+        ),
+        click.Option(["--output"], help="What the model is taken to have answered, instead of generating."),
+        click.Option(
+            ["--task"], type=click.Choice(TASKS), help="What to open the model for. [default: what it was saved for]"
         ),
         click.Option(
             ["--save"],
@@ -171,7 +175,15 @@ def _click_type(annotation: Any) -> Any:
 
 
 def _callback(name: str, options: list[str]) -> Callable[..., None]:
-    def callback(model: str, text: str, max_new_tokens: int, save: tuple[Path, ...], **given: Any) -> None:
+    def callback(
+        model: str,
+        text: str,
+        max_new_tokens: int | None,
+        output: str | None,
+        task: str | None,
+        save: tuple[Path, ...],
+        **given: Any,
+    ) -> None:
         from ecco_core import rendering
         from ecco_core.cli.main import quiet_transformers
         from ecco_core.session.opening import from_pretrained
@@ -181,7 +193,13 @@ def _callback(name: str, options: list[str]) -> Callable[..., None]:
             text = sys.stdin.read().rstrip("\n")
         chosen = {k: v for k, v in given.items() if v is not None and k in options}
         quiet_transformers()
-        run_ = from_pretrained(model).generate(text, max_new_tokens=max_new_tokens)
+        lm = from_pretrained(model, task=task)
+        if output is not None:
+            run_ = lm.generate(text, max_new_tokens, output=output)
+        elif lm.task in GENERATING or max_new_tokens:
+            run_ = lm.generate(text, 10 if max_new_tokens is None else max_new_tokens)
+        else:
+            run_ = lm(text)
         result = run_.analyze(name, **chosen)
         click.echo(rendering.terminal_or_plain(result), color=True)
         for path in save:

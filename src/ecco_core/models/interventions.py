@@ -66,19 +66,19 @@ def ablate(site: str, layer: Places = None, units: Places = None, **where: Any) 
         site: such as ``"mlp_post"``. `layer`: one, several, or all that have it. `units`: which of its units.
         where: ``heads``, ``positions``, ``stack``; see Intervention.
     """
-    return _made("ablate", site, layer, units, None, **where)
+    return _made("ablate", site, layer, units, None, where)
 
 
 def scale(site: str, factor: float, layer: Places = None, units: Places = None, **where: Any) -> Intervention:
     """Multiply a site by a number; see `ablate` for the rest."""
     if isinstance(factor, bool) or not isinstance(factor, (int, float)):
         raise OptionError(f"scale multiplies by a number, found {factor!r}.")
-    return _made("scale", site, layer, units, float(factor), **where)
+    return _made("scale", site, layer, units, float(factor), where)
 
 
 def add(site: str, value: Any, layer: Places = None, units: Places = None, **where: Any) -> Intervention:
     """Add a number or a vector to a site, such as a steering direction ``(unit,)``; see `ablate` for the rest."""
-    return _made("add", site, layer, units, value, **where)
+    return _made("add", site, layer, units, value, where)
 
 
 def replace(site: str, value: Any, layer: Places = None, units: Places = None, **where: Any) -> Intervention:
@@ -88,19 +88,15 @@ def replace(site: str, value: Any, layer: Places = None, units: Places = None, *
         value: a number; ``(unit,)``; ``(token, unit)``; or a Run, whose values at the same site, layers and positions
             are taken.
     """
-    return _made("replace", site, layer, units, value, **where)
+    return _made("replace", site, layer, units, value, where)
 
 
-def _made(
-    kind: str,
-    site: str,
-    layer: Places,
-    units: Places,
-    value: Any,
-    heads: Places = None,
-    positions: Places | When = None,
-    stack: str = "",
-) -> Intervention:
+def _made(kind: str, site: str, layer: Places, units: Places, value: Any, where: Mapping[str, Any]) -> Intervention:
+    known = ("heads", "positions", "stack")
+    wrong = next((name for name in where if name not in known), None)
+    if wrong:
+        raise OptionError(f"{kind} has no option {wrong!r}.{did_you_mean(wrong, known)} It takes: {listed(known)}.")
+    positions: Places | When = where.get("positions")
     if not isinstance(site, str):
         raise OptionError(f"An intervention names a site such as 'mlp_post', found {site!r}.")
     if isinstance(positions, str) and positions not in WHEN:
@@ -117,9 +113,9 @@ def _made(
         site,
         _numbers(layer, "layer"),
         _numbers(units, "units"),
-        _numbers(heads, "heads"),
+        _numbers(where.get("heads"), "heads"),
         positions if isinstance(positions, str) else _numbers(positions, "positions"),
-        stack,
+        where.get("stack", ""),
         value,
         told,
     )

@@ -22,6 +22,7 @@ from ecco_core.models.gradients import CHUNK, Pass, values_and_gradients
 from ecco_core.models.hooks import alone, evaluating, hooked
 from ecco_core.models.interventions import prompted
 from ecco_core.models.reading import without_cache
+from ecco_core.registry.structure import GENERATING
 
 ROWS_AT_ONCE = 1600  # batch × tokens of masked variants in one forward
 
@@ -116,7 +117,7 @@ class ScoreModule(nn.Module):
         self._again = again
         self._scope = scope
         self._device = next(iter(self.embeddings.values())).weight.device
-        self._shifted = transcript.task in ("causal", "seq2seq")
+        self._shifted = transcript.task in GENERATING
         positions = torch.tensor([target.position for target in targets], device=self._device)
         self._rows = positions - 1 if self._shifted else positions
         self._classes = transcript.task == "sequence_classification"

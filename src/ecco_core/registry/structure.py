@@ -30,6 +30,7 @@ OUTSIDE_BLOCKS = ("embedding", "logits")
 #: What is added to the residual stream, in the order in which blocks add it.
 ADDED_SITES = ("attn_out", "mixer_out", "cross_attn_out", "mlp_out")
 HEAD_TASKS = ("causal", "masked", "seq2seq")
+GENERATING = ("causal", "seq2seq")
 TASKS = (*HEAD_TASKS, "sequence_classification", "token_classification", "backbone")
 STACKS = ("encoder", "decoder")
 
@@ -55,7 +56,12 @@ class Value:
             return None
         if isinstance(value, bool) or not isinstance(value, (int, float)):
             raise ArchitectureError(f"The config of this {config.model_type} model has no number {self.key!r}.")
-        return float(value**self.power)
+        try:
+            return float(value**self.power)
+        except (ArithmeticError, TypeError) as error:  # too large, a division by zero, a root of less than zero
+            raise ArchitectureError(
+                f"{self} cannot be computed: {self.key!r} is {value} in the config of this {config.model_type} model."
+            ) from error
 
     def __str__(self) -> str:
         return f"{self.number:g}" if not self.key else self.key + (f" ** {self.power:g}" if self.power != 1 else "")

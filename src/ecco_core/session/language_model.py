@@ -21,7 +21,7 @@ from ecco_core.models.hooks import alone
 from ecco_core.models.interventions import Intervention, ablate, intervening, layers_of, scale, stack_of
 from ecco_core.models.scores import require_causal
 from ecco_core.registry import lookup
-from ecco_core.registry.structure import Structure
+from ecco_core.registry.structure import GENERATING, Structure
 from ecco_core.session import configs, generating
 from ecco_core.session.run import Run
 from ecco_core.session.runs import Runs
@@ -137,7 +137,7 @@ class LanguageModel:
         structure = self.structure[0]
         if structure is not None and len(structure.stacks) == 1:
             return next(iter(structure.stacks))
-        if self.task in ("causal", "seq2seq"):
+        if self.task in GENERATING:
             return "decoder"
         return "encoder" if structure is not None or self.task == "masked" else self.architecture.stacks[0]
 
@@ -173,7 +173,7 @@ class LanguageModel:
         Raises:
             PromptError: the prompt is empty or longer than the context. OptionError: an option is wrong.
         """
-        if self.task not in ("causal", "seq2seq"):
+        if self.task not in GENERATING:
             raise OptionError(f"A {self.task} model does not generate; call lm(text) to read a text with it.")
         if _is_batch(text):
             if output is not None:
@@ -333,7 +333,7 @@ class LanguageModel:
         if not isinstance(context, int):
             return
         limit = getattr(self.tokenizer, "model_max_length", context)
-        context = min(context, limit) if limit > 1 and self.task not in ("causal", "seq2seq") else context
+        context = min(context, limit) if limit > 1 and self.task not in GENERATING else context
         if given + count > context:
             more = f" and {count} more are wanted" if count else ""
             raise PromptError(
