@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given, strategies as st
 
 import ecco_core as ecco
-from ecco_core.options import bind, convert, options_of, type_name
+from ecco_core.options import convert, fill, options_of, type_name
 
 
 def example(
@@ -57,7 +57,7 @@ def test_options_are_read_from_the_signature_and_the_docstring():
 )
 def test_values_are_converted(given_, expected):
     defaults = {name: option.default for name, option in options_of(example).items()}
-    assert bind(example, given_, of="it") == {**defaults, **expected}
+    assert fill(options_of(example), given_, of="it") == {**defaults, **expected}
 
 
 @pytest.mark.parametrize(
@@ -78,7 +78,7 @@ def test_values_are_converted(given_, expected):
 )
 def test_wrong_values_are_one_sentence(given_, message):
     with pytest.raises(ecco.OptionError) as caught:
-        bind(example, given_, of="it")
+        fill(options_of(example), given_, of="it")
     assert message in str(caught.value)
     assert "\n" not in str(caught.value)
 
@@ -111,7 +111,7 @@ def test_a_missing_option_is_named():
     def needs(ctx, *, n: int): ...
 
     with pytest.raises(ecco.OptionError, match=r"it needs the option 'n' \(int\)"):
-        bind(needs, {}, of="it")
+        fill(options_of(needs), {}, of="it")
 
 
 def test_types_are_described_for_people():

@@ -95,11 +95,6 @@ def _helps(doc: str) -> dict[str, str]:
     return helps
 
 
-def bind(function: Callable[..., Any], given: Mapping[str, Any], of: str) -> dict[str, Any]:
-    """Check `given` against the options of `function`; see `fill`."""
-    return fill(options_of(function), given, of)
-
-
 def fill(options: Mapping[str, Option], given: Mapping[str, Any], of: str) -> dict[str, Any]:
     """Return a value for every option: the given one, checked and converted, or its default.
 

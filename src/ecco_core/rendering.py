@@ -15,7 +15,7 @@ from ecco_core.data.labelled import LabelledArray
 from ecco_core.data.results import Heat, Result, Rows, TokenScores
 from ecco_core.data.shown import visible
 from ecco_core.errors import EccoError, OptionError, PluginError, RenderError, listed
-from ecco_core.options import bind
+from ecco_core.options import fill, options_of
 from ecco_core.plugin.catalogue import install_for
 from ecco_core.plugin.manager import Offer, plugins
 
@@ -52,13 +52,15 @@ def render(result: Result, media_type: str, **options: Any) -> str | bytes:
         return plain_text(result)
     offer = find_renderer(result, media_type=media_type)
     if offer is None:
-        raise RenderError(f"Nothing installed shows a result as {media_type}.{_install_hint(media_type)}")
+        raise RenderError(
+            f"Nothing installed shows a result as {media_type}.{install_for(media_type, ' Install what does: ')}"
+        )
     return _call(offer, result, options)
 
 
 def _call(offer: Offer[Any], result: Result, options: dict[str, Any]) -> str | bytes:
     function = offer.load()
-    bound = bind(function, options, of=f"the renderer {offer.spec.name!r}")
+    bound = fill(options_of(function), options, of=f"the renderer {offer.spec.name!r}")
     try:
         rendered = function(result, **bound)
     except EccoError:
@@ -74,11 +76,6 @@ def _call(offer: Offer[Any], result: Result, options: dict[str, Any]) -> str | b
             f"{type(rendered).__name__}."
         )
     return rendered
-
-
-def _install_hint(medium: str) -> str:
-    install = install_for(medium)
-    return f" Install what does: {install}" if install else ""
 
 
 def save(result: Result, path: Path, **options: Any) -> Path:
@@ -115,7 +112,8 @@ def unknown_suffix(path: Path) -> RenderError:
     suffix = path.suffix.lower()
     found = f"the suffix {suffix!r}" if suffix else "no suffix"
     return RenderError(
-        f"Cannot tell how to write {str(path)!r}: {found}; known here: {listed(suffixes())}.{_install_hint(suffix)}"
+        f"Cannot tell how to write {str(path)!r}: {found}; known here: {listed(suffixes())}."
+        f"{install_for(suffix, ' Install what does: ')}"
     )
 
 

@@ -18,21 +18,23 @@ from ecco_core.plugin.specs import AnalysisSpec
 
 if TYPE_CHECKING:
     from ecco_core.data.capture import Capture
+    from ecco_core.data.results import Source
     from ecco_core.models.scores import ScoreModule
     from ecco_core.session.run import Run
 
 Item = TypeVar("Item")
 PLACES = int | Sequence[int] | None
 TARGETS = int | str | Sequence[str] | Sequence[int] | None
-SCORES = Literal["logprob", "logit", "prob"]
+SCORES = Literal["logprob", "logit", "prob", "entropy", "kl"]
 
 #: Options that core owns, by the group that an analysis takes them with: name, type, default, help.
 _GROUPS: dict[str, tuple[tuple[str, Any, Any, str], ...]] = {
     "targets": (
-        ("targets", TARGETS, None, "positions (-1: the last, the length: the next) or classes; else the output."),
+        ("targets", TARGETS, None, "positions (-1: last, length: next), spans ('3:6') or classes; else the output."),
         ("contrast", int | str | None, None, "a token or class: explain why the target rather than this."),
-        ("score", SCORES, "logprob", "explain the target's log-probability, logit or probability."),
+        ("score", SCORES, "logprob", "explain this of the target, or the entropy or divergence of the prediction."),
     ),
+    "features": (("features", str | Sequence[str], "tokens", "tokens, words, sentences, or spans (0:4,4:9)."),),
     "sites": (("site", str, "resid_post", "what to read in each block: a site, or a plugin's capture."),),
     "layers": (("layers", PLACES, None, "layers from 0; -1 is the last; all if left out."),),
     "positions": (("positions", PLACES, None, "positions of tokens in the run; -1 is the last; all if left out."),),
@@ -95,6 +97,11 @@ class Context:
         """The chosen targets as a module from embeddings to scores."""
         wanted = {name: self.options[name] for name in ("targets", "contrast", "score") if name in self.options}
         return self.run.scores(**wanted)
+
+    @functools.cached_property
+    def features(self) -> list[Source]:
+        """The tokens, words, sentences or spans that were asked for, of what the targets can see."""
+        return self.run.features(self.options["features"], self.scores)
 
     @property
     def site(self) -> str:
@@ -161,8 +168,9 @@ def analyze(name: str, runs: Run | Sequence[Run], **options: Any) -> Result:
 
 
 def _check_inputs(spec: AnalysisSpec, runs: Sequence[Any]) -> None:
-    expected = {"run": "one run", "pair": "a pair of runs", "runs": "one or more runs"}[spec.inputs]
-    fits = {"run": len(runs) == 1, "pair": len(runs) == 2, "runs": len(runs) >= 1}[spec.inputs]
+    n = len(runs)
+    each = {"run": ("one run", n == 1), "pair": ("a pair of runs", n == 2), "runs": ("one or more runs", n > 0)}
+    expected, fits = each[spec.inputs]
     if not fits or not all(hasattr(run, "transcript") for run in runs):
         found = [type(run).__name__ for run in runs] if len(runs) < 4 else f"{len(runs)} of them"
         raise OptionError(f"The analysis {spec.name!r} works on {expected}, found {found}.")

@@ -52,11 +52,13 @@ class Target:
         position: the token at this position of `stack` is explained (0 is the first token of the run).
         token_id: the vocabulary entry whose score is explained, usually the token that stands there.
         text: that entry's text.
-        score: ``"logprob"`` (natural log), ``"logit"`` or ``"prob"`` of the entry.
+        score: ``"logprob"`` (natural log), ``"logit"`` or ``"prob"`` of the entry; of all entries the ``"entropy"``
+            (nats), or ``"kl"``: minus the divergence (nats) of the prediction from the one at the run's own input.
         contrast_id: explain the difference of its score to this entry's; `contrast_text` is its text.
         value: the score at the run's own input.
         probability: probability of `token_id` there, 0 to 1.
         kind: ``"token"``, ``"masked"``, or ``"class"`` (number `token_id`; a text's stands after its last token).
+        upto: end of a span: the scores of the tokens from `position` to before it are summed; None for one token.
     """
 
     position: int
@@ -69,13 +71,16 @@ class Target:
     value: float | None = None
     probability: float | None = None
     kind: str = "token"
+    upto: int | None = None
 
     @property
     def quantity(self) -> str:
         """What is explained, in words: ``"log-probability of ' Nora'"``, ``"logit of class 'good'"``."""
-        name = {"logprob": "log-probability", "prob": "probability"}.get(self.score, self.score)
+        own = "minus the KL divergence from the run's own"
+        name = {"logprob": "log-probability", "prob": "probability", "kl": own}.get(self.score, self.score)
+        of = " prediction for" if self.score in ("entropy", "kl") else " class" * (self.kind == "class")
         versus = f" rather than {self.contrast_text!r}" if self.contrast_id is not None else ""
-        return f"{name} of {'class ' * (self.kind == 'class')}{self.text!r}{versus}"
+        return f"{name} of{of} {self.text!r}{versus}"
 
 
 @attrs.frozen(kw_only=True)
@@ -109,6 +114,13 @@ class Rows:
     title: str
     columns: tuple[str, ...]
     rows: tuple[tuple[Any, ...], ...]
+
+
+def _rendering() -> Any:
+    """The module that shows results; it imports this one."""
+    from ecco_core import rendering
+
+    return rendering
 
 
 def _numbered(tokens: Tokens) -> list[str]:
@@ -157,9 +169,7 @@ class Result:
 
     def show(self, **options: Any) -> None:
         """Display it: the page in a notebook, coloured text in a terminal, plain text elsewhere."""
-        from ecco_core import rendering
-
-        rendering.show(self, **options)
+        _rendering().show(self, **options)
 
     def save(self, path: str | Path, **options: Any) -> Path:
         """Write it to `path`; the suffix says as what (``.ecco`` keeps all of it, ``.html`` a page).
@@ -168,31 +178,21 @@ class Result:
             RenderError: nothing installed writes that suffix.
             StorageError: the file cannot be written.
         """
-        from ecco_core import rendering
-
-        return rendering.save(self, Path(path), **options)
+        return Path(_rendering().save(self, Path(path), **options))
 
     def to_html(self, **options: Any) -> str:
         """A self-contained HTML fragment (needs ecco-html)."""
-        from ecco_core import rendering
-
-        return str(rendering.render(self, "text/html", **options))
+        return str(_rendering().render(self, "text/html", **options))
 
     def to_text(self) -> str:
         """Plain text."""
-        from ecco_core import rendering
-
-        return str(rendering.render(self, "text/plain"))
+        return str(_rendering().render(self, "text/plain"))
 
     def _repr_mimebundle_(self, include: Any = None, exclude: Any = None) -> dict[str, str]:
-        from ecco_core import rendering
-
-        return rendering.mimebundle(self)
+        return dict(_rendering().mimebundle(self))
 
     def __repr__(self) -> str:
-        from ecco_core import rendering
-
-        return rendering.terminal_or_plain(self)
+        return str(_rendering().terminal_or_plain(self))
 
     def __str__(self) -> str:
         return self.to_text()
@@ -208,7 +208,7 @@ class TokenScores(Result):
         tokens: stack -> the whole run's tokens, prompt and output.
         sources: one per column; `targets` one per row.
         n_input_tokens: length of the prompt in the targets' stack.
-        aggregation: how the embedding's units became one number: ``"sum"`` or ``"l2"``.
+        aggregation: how the embedding's units became one number: ``sum``, ``l2``, ``dot``, ``max``; empty if none did.
         signed: whether negative means "spoke against". `unit`: what the numbers are in, in words.
         completeness: ``(target,)``: what the signed sum over sources and units misses of score(input) −
             score(baseline), whatever the aggregation; None where the method makes no such promise.
@@ -241,8 +241,9 @@ class TokenScores(Result):
     @property
     def described(self) -> str:
         """What the numbers are: signed or not, how aggregated, in which unit."""
-        how = {"sum": "sum", "l2": "L2 norm"}.get(self.aggregation, self.aggregation)
-        return f"{'signed' if self.signed else 'unsigned'}, {how} over the embedding's units, in {self.unit}"
+        names = {"sum": "sum", "l2": "L2 norm", "max": "largest", "dot": "product with the embedding, summed"}
+        how = f", {names.get(self.aggregation, self.aggregation)} over the embedding's units" * bool(self.aggregation)
+        return f"{'signed' if self.signed else 'unsigned'}{how}, in {self.unit}"
 
     def relative_error(self) -> np.ndarray | None:
         """Completeness error as a share of the change it should explain, ``(target,)``; None without."""
@@ -255,12 +256,12 @@ class TokenScores(Result):
         """Long form: target and source, their positions and texts, and the score (needs pandas)."""
         pandas = optional_library("pandas", "a DataFrame")
         rows = [
-            (i, t.position, t.text, s.stack, s.positions[0], s.text, float(self.values.values[i, j]))
-            for i, t in enumerate(self.targets)
-            for j, s in enumerate(self.sources)
+            (i, t.position, t.text, s.stack, s.positions[0], s.text, float(value))
+            for i, (t, row) in enumerate(zip(self.targets, self.values.values))
+            for s, value in zip(self.sources, row)
         ]
-        names = ["target", "target_position", "target_text", "source_stack", "source_position", "source_text"]
-        return pandas.DataFrame(rows, columns=[*names, "score"])
+        names = "target target_position target_text source_stack source_position source_text score"
+        return pandas.DataFrame(rows, columns=names.split())
 
     def blocks(self) -> Iterator[Heat | Rows]:
         """One heat map, target × source."""

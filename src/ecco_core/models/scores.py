@@ -118,7 +118,11 @@ class ScoreModule(nn.Module):
         self._scope = scope
         self._device = next(iter(self.embeddings.values())).weight.device
         self._shifted = transcript.task in GENERATING
-        positions = torch.tensor([target.position for target in targets], device=self._device)
+        ids = transcript.explained.ids
+        spans = [(i, p) for i, t in enumerate(targets) for p in range(t.position, t.upto or t.position + 1)]
+        wanted = [int(ids[p]) if targets[i].upto else targets[i].token_id for i, p in spans]
+        self._owner = torch.tensor([i for i, _ in spans], device=self._device)
+        positions = torch.tensor([p for _, p in spans], device=self._device)
         self._rows = positions - 1 if self._shifted else positions
         self._classes = transcript.task == "sequence_classification"
         self.ids = {
@@ -128,19 +132,20 @@ class ScoreModule(nn.Module):
         if self._shifted:  # what no target's prediction can see is left out
             self.ids[transcript.stack] = self.ids[transcript.stack][: int(self._rows.max()) + 1]
         self.n_sources = sum(len(ids) for ids in self.ids.values())
-        self._wanted = torch.tensor([target.token_id for target in targets], device=self._device)
-        contrasts = [-1 if target.contrast_id is None else target.contrast_id for target in targets]
+        self._wanted = torch.tensor(wanted, device=self._device)
+        contrasts = [-1 if targets[i].contrast_id is None else targets[i].contrast_id for i, _ in spans]
         self._contrast = torch.tensor(contrasts, device=self._device)
         self._mask_id = mask_id
+        self._own: torch.Tensor | None = None  # log-probabilities (place, vocabulary) at the run's own input
         self._masked, self._variant = self._variants()
 
     def _variants(self) -> tuple[torch.Tensor, torch.Tensor]:
         """Masked places of each variant of the input ``(variant, token)``, and the variant of each target."""
         ids = self.ids[self.transcript.stack]
         if self.transcript.task != "masked" or self._mask_id is None:
-            return torch.zeros(1, len(ids), dtype=torch.bool), torch.zeros(len(self.targets), dtype=torch.long)
-        each = (ids == self._mask_id).expand(len(self.targets), -1).clone()
-        each[torch.arange(len(self.targets)), self._rows] = True
+            return torch.zeros(1, len(ids), dtype=torch.bool), torch.zeros(len(self._rows), dtype=torch.long)
+        each = (ids == self._mask_id).expand(len(self._rows), -1).clone()
+        each[torch.arange(len(self._rows)), self._rows] = True
         unique: tuple[torch.Tensor, torch.Tensor] = torch.unique(each, dim=0, return_inverse=True)
         return unique[0], unique[1]
 
@@ -164,9 +169,27 @@ class ScoreModule(nn.Module):
         Returns:
             ``(batch, target)``, in the unit of ``self.score``, float32 or wider.
         """
+        self._compare()
+        return self._summed(self._each(embeddings), 1)
+
+    def _each(self, embeddings: Sequence[torch.Tensor]) -> torch.Tensor:
+        """Scores ``(batch, place)``, those of a span one by one."""
         parts = [(places, self.run_part(embeddings, places, split=False).scores) for places in self._parts(embeddings)]
         scores = torch.cat([part for _, part in parts], dim=1)
         return scores[:, torch.argsort(torch.cat([places for places, _ in parts]))]
+
+    def _compare(self) -> None:
+        """For divergences: predict at the run's own input, once."""
+        if self.score == "kl" and self._own is None:
+            with torch.no_grad():
+                self._own = self._each(self.inputs())[0]
+
+    def _summed(self, tensor: torch.Tensor, dim: int) -> torch.Tensor:
+        """Sum the places of each span along `dim`, so that it counts targets."""
+        if len(self._owner) == len(self.targets):
+            return tensor
+        shape = [*tensor.shape[:dim], len(self.targets), *tensor.shape[dim + 1 :]]
+        return tensor.new_zeros(shape).index_add(dim, self._owner.to(tensor.device), tensor)
 
     def values_and_gradients(self, *embeddings: torch.Tensor) -> tuple[torch.Tensor, tuple[torch.Tensor, ...]]:
         """Score every target, with the gradient of each score, sharing forwards among targets.
@@ -177,7 +200,9 @@ class ScoreModule(nn.Module):
         Returns:
             scores ``(batch, target)`` and, per stack, gradients ``(target, batch, token, unit)``; detached.
         """
-        return values_and_gradients(self.run_part, self.parts(embeddings), embeddings)
+        self._compare()
+        values, gradients = values_and_gradients(self.run_part, self.parts(embeddings), embeddings)
+        return self._summed(values, 1), tuple(self._summed(gradient, 0) for gradient in gradients)
 
     def _parts(self, embeddings: Sequence[torch.Tensor]) -> tuple[torch.Tensor, ...]:
         """Indices of targets that one forward without gradients serves: all, or those of a batch of variants."""
@@ -207,11 +232,13 @@ class ScoreModule(nn.Module):
         change: np.ndarray | None = None,
         total: np.ndarray | None = None,
         baseline: str = "",
+        features: Sequence[Source] | None = None,
     ) -> TokenScores:
         """Make the result of an attribution of these targets from its numbers.
 
         Args:
-            values: ``(target, source)`` over the tokens of all stacks, in their order; `unit`: what they are in.
+            values: ``(target, source)`` over `features`, or the tokens of all stacks in their order. `unit`: what they
+                are in.
             target_values: ``(target,)``, each score at the run's input.
             change: ``(target,)``, score(input) − score(baseline), for methods that promise to add up to it.
             total: ``(target,)``, what the method's contributions add up to; the sum of `values` if left out.
@@ -222,7 +249,8 @@ class ScoreModule(nn.Module):
         return TokenScores(
             values=LabelledArray(values, ("target", "source"), coords),
             tokens=self.transcript.tokens,
-            sources=[
+            sources=features
+            or [
                 Source(stack=stack, positions=(p,), text=self.transcript.tokens[stack].labels[p])
                 for stack in self.stacks
                 for p in range(len(self.ids[stack]))
@@ -319,7 +347,14 @@ class ScoreModule(nn.Module):
         """Turn logits ``(batch, target, vocabulary)`` into scores ``(batch, target)``."""
         require_numbers(logits, self.model)
         logits = logits.float() if logits.dtype in (torch.float16, torch.bfloat16) else logits
-        scored = _SCORES[self.score](logits)
+        logprobs: torch.Tensor = logits.log_softmax(-1)
+        if self.score == "entropy":
+            return torch.sum(torch.special.entr(logprobs.exp()), dim=-1)
+        if self.score == "kl" and self._own is None:
+            return logprobs  # (batch, target, vocabulary), for `_compare`
+        if self._own is not None:
+            return torch.sum((own := self._own[places].to(logits.device)).exp() * (logprobs - own), dim=-1)
+        scored = {"logit": logits, "logprob": logprobs, "prob": logprobs.exp()}[self.score]
 
         def pick(ids: torch.Tensor) -> torch.Tensor:
             index = ids.to(logits.device).clamp(min=0).view(1, -1, 1).expand(len(logits), -1, 1)
@@ -350,13 +385,6 @@ def _embedded_again(module: nn.Module, ids: torch.Tensor, embeddings: torch.Tens
 def _valued(target: Target, value: float) -> Target:
     probability = {"logprob": math.exp(min(value, 0.0)), "prob": value}.get(target.score)
     return attrs.evolve(target, value=value, probability=None if target.contrast_id is not None else probability)
-
-
-_SCORES: dict[str, Callable[[torch.Tensor], torch.Tensor]] = {
-    "logit": lambda logits: logits,
-    "logprob": lambda logits: logits.log_softmax(-1),
-    "prob": lambda logits: logits.softmax(-1),
-}
 
 
 @attrs.define

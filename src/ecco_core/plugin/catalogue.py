@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-_ANALYSES = {"ecco-captum": ("integrated_gradients", "ig", "saliency", "input_x_gradient", "grad_x_input")}
+_CAPTUM = """integrated_gradients ig saliency input_x_gradient grad_x_input feature_ablation occlusion
+    feature_permutation shapley_value_sampling svs shapley_values kernel_shap lime"""
+_ANALYSES = {"ecco-captum": tuple(_CAPTUM.split())}
 _MEDIA = {"ecco-html": ("text/html", ".html", ".htm"), "ecco-terminal": ("text/x-ansi", ".ansi")}
 _SOURCES = {"ecco-tiny": ("tiny",)}
 
 SOURCE_NAMES = tuple(name for names in _SOURCES.values() for name in names)
 
 
-def install_for(name: str) -> str:
-    """Return the ``pip install`` command that brings `name`, or an empty string if we know of none."""
+def install_for(name: str, before: str = "") -> str:
+    """Return `before` and the ``pip install`` command that brings `name`, or nothing if we know of none."""
     for catalogue in (_ANALYSES, _MEDIA, _SOURCES):
         for distribution, names in catalogue.items():
             if name in names:
-                return f"pip install {distribution}"
+                return f"{before}pip install {distribution}"
     return ""

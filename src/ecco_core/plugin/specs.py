@@ -10,7 +10,7 @@ from attrs import validators
 
 from ecco_core.data.fields import as_tuple
 
-OPTION_GROUPS = ("targets", "sites", "layers", "positions", "labels")
+OPTION_GROUPS = ("targets", "features", "sites", "layers", "positions", "labels")
 
 
 _NAME = validators.matches_re(r"[a-z][a-z0-9_]*")
@@ -44,7 +44,7 @@ class AnalysisSpec(_Spec):
         target: the function, ``"package.module:function"``; import heavy libraries inside of it.
         produces: the kind of result, a name such as ``"TokenScores"``.
         inputs: what it takes: one ``run``, a ``pair``, or several ``runs``.
-        takes: groups of options that core owns and that it uses (``targets sites layers positions labels``);
+        takes: groups of options that core owns and that it uses (``targets features sites layers positions labels``);
             core parses and checks them and hands them over in ``ctx``.
         needs_model: whether it cannot work from a saved run.
         tags: words to find it by. `reference`: paper or page of its formula.

@@ -27,6 +27,7 @@ from ecco_core.registry.structure import (
 
 SCHEMA = 1
 LARGEST_FILE = 100_000  # bytes; ours are below 2,000
+DEEPEST, LONGEST = 20, 1000  # levels of nesting, characters of one text; ours have 8 and 60
 _PATH = r"[A-Za-z_]\w*(?:\.\w+)*"
 _NUMBER = r"-?\d{1,9}(?:\.\d{1,9})?"
 _VALUE = rf"(?:{_NUMBER}|[A-Za-z_]\w*(?: ?\*\* ?{_NUMBER})?)"
@@ -55,11 +56,10 @@ def parse_yaml(text: str, origin: str) -> Structure:
     Raises:
         RegistryError: not YAML, or not of the schema.
     """
-    from ruamel.yaml import YAML
     from ruamel.yaml.error import MarkedYAMLError, YAMLError
 
     try:
-        tree = YAML(typ="rt", pure=True).load(text)
+        tree = _loader().load(text)
     except MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
         line, column = (mark.line + 1, mark.column + 1) if mark else (1, 1)
@@ -77,6 +77,50 @@ def parse_dict(tree: Mapping[str, Any], origin: str) -> Structure:
         RegistryError: not of the schema.
     """
     return _structure(_Node(tree, origin))
+
+
+def _loader() -> Any:
+    """A loader of YAML in which no text is more data than it looks: no aliases, merges, tags, deep or huge values.
+
+    Its errors have a place.
+    """
+    from ruamel.yaml import YAML
+    from ruamel.yaml.composer import Composer, ComposerError
+    from ruamel.yaml.constructor import ConstructorError, RoundTripConstructor
+    from ruamel.yaml.events import AliasEvent, ScalarEvent
+
+    class PlainComposer(Composer):
+        level = 0
+
+        def compose_node(self, parent: Any, index: Any) -> Any:
+            event = self.parser.peek_event()
+            text = event.value if isinstance(event, ScalarEvent) else None
+            is_key = parent is not None and index is None
+            refused = {
+                "anchors or aliases (write it out)": isinstance(event, AliasEvent) or event.anchor is not None,
+                "tags": getattr(event, "tag", None) is not None,
+                "merges, or keys that are no text": is_key and (text is None or text == "<<"),
+                f"more than {DEEPEST} levels": self.level >= DEEPEST,
+                f"texts of more than {LONGEST} characters": len(text or "") > LONGEST,
+            }
+            for what, there in refused.items():
+                if there:
+                    raise ComposerError(None, None, f"a model file has no {what}", event.start_mark)
+            self.level += 1
+            node = super().compose_node(parent, index)
+            self.level -= 1
+            return node
+
+    class LocatingConstructor(RoundTripConstructor):
+        def construct_object(self, node: Any, deep: bool = False) -> Any:
+            try:
+                return super().construct_object(node, deep)
+            except (ValueError, TypeError, ArithmeticError, AttributeError) as error:
+                raise ConstructorError(None, None, str(error)[:200], node.start_mark) from error
+
+    loader = YAML(typ="rt", pure=True)
+    loader.Composer, loader.Constructor = PlainComposer, LocatingConstructor
+    return loader
 
 
 class _Node:
@@ -146,7 +190,8 @@ class _Node:
     def number(self) -> Value:
         """A number, or the config's key for it, with a power."""
         text = str(self.value) if isinstance(self.value, (int, float, str)) else ""
-        if isinstance(self.value, bool) or not re.fullmatch(_VALUE, text.strip()):
+        pattern = _VALUE if isinstance(self.value, str) else _NUMBER  # infinity is no number, and no key
+        if isinstance(self.value, bool) or not re.fullmatch(pattern, text.strip()):
             raise self.error(f"expected a number or 'config_key' or 'config_key ** power', found {_found(self.value)}.")
         return _value(text.strip())
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import attrs
@@ -33,13 +33,8 @@ ATTRIBUTIONS = {
 class ClassicRun:
     """The original's methods of an output; inherited by Run."""
 
-    def analyze(self, name: str, **options: Any) -> Any:
-        """Run an analysis; see Run."""
-        raise NotImplementedError
-
-    def resolve_positions(self, positions: Any) -> tuple[int, ...]:
-        """Return positions as numbers from 0; see Run."""
-        raise NotImplementedError
+    analyze: Callable[..., Any]
+    resolve_positions: Callable[..., tuple[int, ...]]
 
     def primary_attributions(
         self, attr_method: str = "grad_x_input", style: str = "minimal", ignore_tokens: Any = (), **options: Any

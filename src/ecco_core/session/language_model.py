@@ -21,8 +21,9 @@ from ecco_core.models.hooks import alone
 from ecco_core.models.interventions import Intervention, ablate, intervening, layers_of, scale, stack_of
 from ecco_core.models.scores import require_causal
 from ecco_core.registry import lookup
+from ecco_core.registry.by_hand import structure_of
 from ecco_core.registry.structure import GENERATING, Structure
-from ecco_core.session import configs, generating
+from ecco_core.session import generating
 from ecco_core.session.run import Run
 from ecco_core.session.runs import Runs
 from ecco_core.session.tokenizing import chat, encode, tokens_of
@@ -108,7 +109,7 @@ class LanguageModel:
     def structure(self) -> tuple[Structure | None, str]:
         """The declared layout of the model, None if there is none, and where it comes from."""
         if self._model_config is not None:
-            return configs.structure_of(self._model_config, self.model), "model_config"
+            return structure_of(self._model_config, self.model, self._detected), "model_config"
         entry = lookup.find(self.model_type)
         return (entry.structure, entry.source) if entry else (None, "")
 
@@ -121,15 +122,18 @@ class LanguageModel:
         """
         structure = self.structure[0]
         if structure is None:
-            from ecco_core.proving.detect import detected
-
-            structure = detected(self.model, self.task)
+            structure = self._detected()
             warnings.warn(
                 f"No model file covers the architecture {self.model_type!r}: its layout was detected from this model "
                 "and proven on it. `ecco models detect` prints it as a file to keep or to contribute.",
                 stacklevel=3,
             )
         return Architecture(structure, self.model)
+
+    def _detected(self) -> Structure:
+        from ecco_core.proving.detect import detected
+
+        return detected(self.model, self.task)
 
     @functools.cached_property
     def stack(self) -> str:

@@ -11,7 +11,7 @@ import torch
 
 from ecco_core import running
 from ecco_core.data.capture import Capture
-from ecco_core.data.results import Provenance, Result
+from ecco_core.data.results import Provenance, Result, Source
 from ecco_core.data.shown import visible
 from ecco_core.data.tokens import Tokens
 from ecco_core.data.transcript import Transcript
@@ -26,6 +26,7 @@ from ecco_core.plugin.manager import Offer, plugins
 from ecco_core.registry.structure import OUTSIDE_BLOCKS
 from ecco_core.session import targets as of_task
 from ecco_core.session.classic import ClassicRun
+from ecco_core.session.features import features_of
 from ecco_core.session.tokenizing import label_of, single_token
 
 if TYPE_CHECKING:
@@ -233,6 +234,19 @@ class Run(ClassicRun):
             mask_id=self.lm.tokenizer.mask_token_id,
             scope=lambda: self.lm.applying(self.interventions),
         )
+
+    def features(self, wanted: str | Sequence[str] = "tokens", scores: ScoreModule | None = None) -> list[Source]:
+        """Return the run's ``tokens``, ``words``, ``sentences``, or spans such as ``["0:4", "4:9"]``.
+
+        Args:
+            scores: leave out the tokens that none of its targets can see.
+
+        Raises:
+            OptionError: no such kind, or spans that do not cover each token once.
+        """
+        tokens = self.transcript.tokens
+        seen = {stack: len(scores.ids[stack] if scores else of_stack) for stack, of_stack in tokens.items()}
+        return features_of(tokens, seen, wanted)
 
     def _embeddings(self) -> dict[str, Any]:
         """The modules that embed the tokens of each stack, and the one that embeds them again."""

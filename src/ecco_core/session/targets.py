@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
+
+import attrs
 
 from ecco_core.data.results import Target
 from ecco_core.errors import TargetError, did_you_mean, listed
@@ -23,6 +26,8 @@ def targets_of(run: Run, wanted: Wanted, contrast: Contrast, score: str) -> list
     """
     if run.lm.task not in _OF_TASK:
         raise TargetError(f"A {run.lm.task} model predicts nothing that could be explained; capture from it instead.")
+    if score in ("entropy", "kl") and contrast is not None:
+        raise TargetError(f"The score {score!r} is of the whole prediction, which has no contrast; leave it out.")
     several = None if wanted is None else [wanted] if isinstance(wanted, (int, str)) else list(wanted)
     if several is not None and not several:
         raise TargetError("targets is empty; leave it out to explain what the model predicts.")
@@ -31,18 +36,28 @@ def targets_of(run: Run, wanted: Wanted, contrast: Contrast, score: str) -> list
 
 def _tokens(run: Run, wanted: list[int | str] | None, contrast: Contrast, score: str) -> list[Target]:
     """Tokens of a decoder: each is what the state before it predicts."""
-    length = len(run)
+    length, chosen = len(run), wanted is not None
     if wanted is None:
-        positions = list(range(max(1, run.n_input_tokens), length)) or [length]
-    else:
-        positions = _positions(run, wanted, " and {length} is the token not chosen yet")
-        if 0 in positions:
-            raise TargetError("Target 0 has nothing before it: a causal model did not predict the first token.")
+        wanted = list(range(max(1, run.n_input_tokens), length)) or [length]
+    places = _places(run, wanted, " and {length} is the token not chosen yet")
+    if 0 in [p for p, _ in places]:
+        raise TargetError("Target 0 has nothing before it: a causal model did not predict the first token.")
     against = None if contrast is None else run.token_id(contrast, "contrast")
-    return [_token(run, p, against, score, chosen=wanted is not None) for p in positions]
+    return [_token(run, p, upto, against, score, chosen) for p, upto in places]
 
 
-def _token(run: Run, position: int, contrast: int | None, score: str, *, chosen: bool) -> Target:
+def _span(run: Run, position: int, upto: int, score: str, contrast: int | None) -> Target:
+    """Several tokens explained as one: the sum of their scores."""
+    if contrast is not None or score == "prob":
+        what = "has no one contrast" if contrast is not None else "has no one probability to explain"
+        raise TargetError(f"The span {position}:{upto} {what}; explain its score='logprob', or single tokens.")
+    text = run.tokens.part(slice(position, upto)).text
+    return attrs.evolve(_target(run, position, int(run.tokens.ids[position]), text, score, None, ""), upto=upto)
+
+
+def _token(run: Run, position: int, upto: int | None, contrast: int | None, score: str, chosen: bool) -> Target:
+    if upto is not None:
+        return _span(run, position, upto, score, contrast)
     token = int(run.tokens.ids[position]) if position < len(run) else run.next_token()
     if token == contrast and chosen:
         raise TargetError(f"The contrast is the token at position {position} itself; there is nothing to compare.")
@@ -60,11 +75,14 @@ def _masked(run: Run, wanted: list[int | str] | None, contrast: Contrast, score:
         raise TargetError(
             f"The text holds no {run.lm.tokenizer.mask_token}; name positions to mask and to explain, as targets=[3]."
         )
-    positions = masks if wanted is None else _positions(run, wanted, end=False)
+    places = _places(run, wanted or list(masks), end=False)
     against = None if contrast is None else run.token_id(contrast, "contrast")
     shown = "" if against is None else run.label(against)
     found = []
-    for p in positions:
+    for p, upto in places:
+        if upto is not None:
+            found.append(_span(run, p, upto, score, against))
+            continue
         token, text = int(run.tokens.ids[p]), run.tokens.labels[p]
         if token == mask:
             token = int(run.logits()[p].argmax())
@@ -132,6 +150,21 @@ def _target(
             run.lm.task, "token"
         ),
     )
+
+
+def _places(run: Run, wanted: list[int | str], more: str = "", *, end: bool = True) -> list[tuple[int, int | None]]:
+    """Positions, each with the end of its span, None for one token."""
+    found: list[tuple[int, int | None]] = []
+    for given in wanted:
+        ends = re.fullmatch(r"(-?\d+):(-?\d+)", given.strip()) if isinstance(given, str) else None
+        if ends is None:
+            found += [(p, None) for p in _positions(run, [given], more, end=end)]
+            continue
+        first, upto = _positions(run, [ends[1], ends[2]], more)
+        if first >= upto:
+            raise TargetError(f"The span {given!r} is empty: it goes from its first position up to before its second.")
+        found.append((first, upto))
+    return found
 
 
 def _positions(run: Run, wanted: list[int | str], more: str = "", *, end: bool = True) -> list[int]:

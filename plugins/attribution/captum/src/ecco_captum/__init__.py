@@ -2,7 +2,32 @@
 
 from ecco_core import AnalysisSpec, hookimpl
 
-_TAGS = ("attribution", "gradient")
+_TAKES = ("targets", "features")
+_SHAPLEY = "Strumbelj, Kononenko: Explaining Prediction Models, Knowledge and Information Systems 2014"
+
+# name, module, summary, paper, aliases
+_METHODS = (
+    ("integrated_gradients", "gradients", "Gradients summed along a path from a baseline; sums to the change in score",
+     "Sundararajan, Taly, Yan: Axiomatic Attribution for Deep Networks, ICML 2017", ("ig",)),
+    ("saliency", "gradients", "Gradient of the score with respect to each token's embedding",
+     "Simonyan, Vedaldi, Zisserman: Deep Inside Convolutional Networks, ICLR 2014 workshop", ()),
+    ("input_x_gradient", "gradients", "Embedding times gradient: the first-order effect of each token",
+     "Shrikumar, Greenside, Kundaje: Learning Important Features, ICML 2017", ("grad_x_input",)),
+    ("feature_ablation", "perturbation", "Drop of the score when one feature is taken away",
+     "Zeiler, Fergus: Visualizing and Understanding Convolutional Networks, ECCV 2014", ()),
+    ("occlusion", "perturbation", "Drop of the score when a sliding window of features is taken away",
+     "Zeiler, Fergus: Visualizing and Understanding Convolutional Networks, ECCV 2014", ()),
+    ("feature_permutation", "perturbation", "Drop of the score when a feature's tokens are exchanged for others",
+     "Breiman: Random Forests, Machine Learning 2001; Fisher et al., JMLR 2019", ()),
+    ("shapley_value_sampling", "perturbation", "Average rise of the score when a feature joins, over random orders",
+     _SHAPLEY, ("svs",)),
+    ("shapley_values", "perturbation", "Average rise of the score when a feature joins, exactly, of few features",
+     "Shapley: A Value for n-Person Games, 1953", ()),
+    ("kernel_shap", "perturbation", "Shapley values as a weighted linear fit to random masks",
+     "Lundberg, Lee: A Unified Approach to Interpreting Model Predictions, NeurIPS 2017", ()),
+    ("lime", "perturbation", "Weights of a sparse linear model fitted to random masks",
+     "Ribeiro, Singh, Guestrin: Why Should I Trust You?, KDD 2016", ()),
+)  # fmt: skip
 
 
 @hookimpl
@@ -10,32 +35,14 @@ def ecco_analyses() -> list[AnalysisSpec]:
     """Offer the attribution methods."""
     return [
         AnalysisSpec(
-            name="integrated_gradients",
-            summary="Gradients summed along a path from a baseline; adds up to the change in score",
-            target="ecco_captum.gradients:integrated_gradients",
-            takes=("targets",),
+            name=name,
+            summary=summary,
+            target=f"ecco_captum.{module}:{name}",
+            takes=_TAKES,
             needs_model=True,
-            aliases=("ig",),
-            tags=_TAGS,
-            reference="Sundararajan, Taly, Yan: Axiomatic Attribution for Deep Networks, ICML 2017",
-        ),
-        AnalysisSpec(
-            name="saliency",
-            summary="Gradient of the score with respect to each token's embedding",
-            target="ecco_captum.gradients:saliency",
-            takes=("targets",),
-            needs_model=True,
-            tags=_TAGS,
-            reference="Simonyan, Vedaldi, Zisserman: Deep Inside Convolutional Networks, ICLR 2014 workshop",
-        ),
-        AnalysisSpec(
-            name="input_x_gradient",
-            summary="Embedding times gradient: the first-order effect of each token",
-            target="ecco_captum.gradients:input_x_gradient",
-            takes=("targets",),
-            needs_model=True,
-            aliases=("grad_x_input",),
-            tags=_TAGS,
-            reference="Shrikumar, Greenside, Kundaje: Learning Important Features, ICML 2017",
-        ),
+            aliases=aliases,
+            tags=("attribution", {"gradients": "gradient"}.get(module, module)),
+            reference=paper,
+        )
+        for name, module, summary, paper, aliases in _METHODS
     ]

@@ -18,10 +18,11 @@ def baseline(name: str, ctx: Context) -> tuple[tuple[torch.Tensor, ...], str]:
     Args:
         name: ``auto`` (the tokenizer's mask, unknown, end, begin or padding token, the first that has a proper
             embedding; else, of the tokens that have one, the nearest to the mean), ``mean`` (of all embeddings),
-            ``zero``, or a token's text.
+            ``zero``, ``sample`` (tokens drawn from the vocabulary), a token's text, or a text of as many tokens as
+            the run has in its first stack.
 
     Raises:
-        TargetError: the text is not one token.
+        TargetError: the text is neither one token nor as many as the run has.
     """
     scores, tokenizer = ctx.scores, ctx.run.lm.tokenizer
     inputs = scores.inputs()
@@ -30,11 +31,31 @@ def baseline(name: str, ctx: Context) -> tuple[tuple[torch.Tensor, ...], str]:
     if name == "mean":
         means = [_vocabulary(scores, stack).mean(0) for stack in scores.stacks]
         return tuple(m.expand_as(t).contiguous() for m, t in zip(means, inputs)), "mean of all embeddings"
-    what = "baseline (auto, mean, zero or one token)"
+    if name == "sample":
+        drawn = {
+            s: torch.from_numpy(ctx.rng.integers(0, len(_vocabulary(scores, s)), len(scores.ids[s])))
+            for s in scores.stacks
+        }
+        return tuple(
+            scores.embed(drawn[s], s)[None] for s in scores.stacks
+        ), "tokens drawn at random from the vocabulary"
+    other = _text(name, scores, tokenizer)
+    if other is not None:
+        return other, f"the text {name!r}"
+    what = "baseline (auto, mean, zero, sample, one token, or a text of as many tokens)"
     token = _auto(scores, tokenizer) if name == "auto" else ctx.run.token_id(name, what)
     text = tokenizer.convert_ids_to_tokens(token)
     filled = tuple(scores.embed(torch.full_like(scores.ids[stack], token), stack)[None] for stack in scores.stacks)
     return filled, f"token {text!r} in every place"
+
+
+def _text(text: str, scores: ScoreModule, tokenizer: Any) -> tuple[torch.Tensor, ...] | None:
+    """Embeddings of another text of as many tokens in the first stack, the other stack's own beside it."""
+    first = scores.stacks[0]
+    ids = tokenizer(text)["input_ids"]
+    if len(ids) != len(scores.ids[first]) or len(ids) == 1:
+        return None
+    return (scores.embed(torch.tensor(ids), first)[None], *scores.inputs()[1:])
 
 
 def _vocabulary(scores: ScoreModule, stack: str) -> torch.Tensor:

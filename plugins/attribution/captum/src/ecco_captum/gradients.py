@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     import numpy as np
     import torch
 
-Aggregation = Literal["sum", "l2"]
+Aggregation = Literal["sum", "l2", "dot", "max"]
 Path = Literal["gausslegendre", "riemann_trapezoid", "riemann_right", "riemann_left", "riemann_middle"]
 _CANCELLED = 1e-4  # of the gradient's norm
 _ROWS_AT_ONCE = 800  # steps × tokens in one forward: matrix products run at full speed, memory stays small
@@ -20,14 +20,14 @@ def saliency(ctx: Context, *, aggregation: Aggregation = "l2", absolute: bool = 
     """Gradient of the score with respect to each token's embedding.
 
     Options:
-        aggregation: l2, the gradient's norm (units of score per unit of embedding), or the signed sum of its units.
+        aggregation: l2, the gradient's norm; its units' signed sum; dot product with the embedding; or the largest.
         absolute: take each unit's absolute value first, as Captum's own default does.
     """
     from captum.attr import Saliency
 
     graph, attributions = _attribute(ctx, Saliency, abs=absolute)
-    values, signed = aggregate(attributions, aggregation)
-    if signed and abs(values).max() < _CANCELLED * aggregate(attributions, "l2")[0].max():
+    values, signed = aggregate(ctx, attributions, aggregation)
+    if signed and abs(values).max() < _CANCELLED * aggregate(ctx, attributions, "l2")[0].max():
         ctx.note(
             "the gradient's units cancel in each token's sum (a LayerNorm ignores what is added to all units alike): "
             "these signed scores are rounding errors; take aggregation='l2', or input_x_gradient"
@@ -36,7 +36,8 @@ def saliency(ctx: Context, *, aggregation: Aggregation = "l2", absolute: bool = 
         values,
         target_values=_values(graph),
         aggregation=aggregation,
-        signed=signed and not absolute,
+        signed=signed and not (absolute and aggregation != "dot"),
+        features=ctx.features,
         unit="units of the target per unit of embedding",
     )
 
@@ -45,13 +46,15 @@ def input_x_gradient(ctx: Context, *, aggregation: Aggregation = "sum") -> Token
     """Embedding times gradient: how the score would change to first order without the embedding.
 
     Options:
-        aggregation: signed sum over the embedding's units, or their l2 norm.
+        aggregation: signed sum over the embedding's units, l2 norm, dot product with the embedding, or the largest.
     """
     from captum.attr import InputXGradient
 
     graph, attributions = _attribute(ctx, InputXGradient)
-    values, signed = aggregate(attributions, aggregation)
-    return ctx.scores.result(values, target_values=_values(graph), aggregation=aggregation, signed=signed)
+    values, signed = aggregate(ctx, attributions, aggregation)
+    return ctx.scores.result(
+        values, target_values=_values(graph), aggregation=aggregation, signed=signed, features=ctx.features
+    )
 
 
 def integrated_gradients(
@@ -69,8 +72,9 @@ def integrated_gradients(
 
     Options:
         n_steps: points on the path; more of them make the completeness error smaller.
-        baseline: what absence is: auto, mean (of all embeddings), zero, or a token's text.
-        aggregation: signed sum over the embedding's units, or their l2 norm.
+        baseline: what absence is: auto, mean (of all embeddings), zero, sample, a token's text, or a text of as many
+            tokens.
+        aggregation: signed sum over the embedding's units, l2 norm, dot product with the embedding, or the largest.
         method: how the integral is approximated.
         internal_batch_size: points on the path in one forward; chosen to fit if left out.
     """
@@ -94,8 +98,8 @@ def integrated_gradients(
         internal_batch_size=min(steps, n_steps) * n,
     )
     here, there = _both_ends(scores, start)
-    values, signed = aggregate(attributions, aggregation)
-    total = values if aggregation == "sum" else aggregate(attributions, "sum")[0]
+    values, signed = aggregate(ctx, attributions, aggregation)
+    total = values if aggregation == "sum" else aggregate(ctx, attributions, "sum")[0]
     return ctx.scores.result(
         values,
         target_values=here,
@@ -104,16 +108,36 @@ def integrated_gradients(
         change=here - there,
         total=total.sum(1),
         baseline=described,
+        features=ctx.features,
     )
 
 
-def aggregate(attributions: tuple[torch.Tensor, ...], how: Aggregation) -> tuple[np.ndarray, bool]:
-    """Reduce ``(target, token, unit)`` per stack to ``(target, source)``; also say whether the result is signed."""
+def aggregate(ctx: Context, attributions: tuple[torch.Tensor, ...], how: Aggregation) -> tuple[np.ndarray, bool]:
+    """Reduce ``(target, token, unit)`` per stack to ``(target, feature)``; also say whether the result is signed.
+
+    ``sum`` adds up units and the feature's tokens, ``dot`` the units times the embedding's; ``l2`` is the norm of all
+    of them together, ``max`` the one of largest magnitude, with its sign.
+    """
     import numpy as np
 
-    wide = [part.double() for part in attributions]
-    reduced = [part.sum(-1) if how == "sum" else part.norm(dim=-1) for part in wide]
-    return np.concatenate([part.cpu().numpy() for part in reduced], axis=1), how == "sum"
+    found = []
+    for stack, part, embedded in zip(ctx.scores.stacks, attributions, ctx.scores.inputs()):
+        wide = part.double() * embedded.double() if how == "dot" else part.double()
+        if how == "l2":
+            each = wide.square().sum(-1)
+        elif how == "max":
+            each = wide.gather(-1, wide.abs().argmax(-1, keepdim=True))[..., 0]
+        else:
+            each = wide.sum(-1)
+        tokens = each.cpu().numpy()
+        for feature in ctx.features:
+            if feature.stack == stack:
+                own = tokens[:, list(feature.positions)]
+                if how == "max":
+                    found.append(np.take_along_axis(own, np.abs(own).argmax(1)[:, None], 1)[:, 0])
+                else:
+                    found.append(np.sqrt(own.sum(1)) if how == "l2" else own.sum(1))
+    return np.stack(found, axis=1), how != "l2"
 
 
 def _attribute(ctx: Context, explain_class: Any, **options: Any) -> tuple[Any, tuple[torch.Tensor, ...]]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import warnings
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -19,12 +19,13 @@ ORIGIN = "model_config"
 _ORIGINALS = ("embedding", "type", "activations", "token_prefix", "partial_token_prefix")
 
 
-def structure_of(config: Mapping[str, Any] | str | Path, model: Any) -> Structure:
+def structure_of(config: Mapping[str, Any] | str | Path, model: Any, detected: Callable[[], Structure]) -> Structure:
     """Return the structure that a model_config declares.
 
     Args:
         config: a path of a YAML file; a dict with the keys of such a file; or the original library's dict, whose
             ``activations`` says what to take as neurons where no file declares it, or in place of what one does.
+        detected: detects the structure of a model that no file covers.
 
     Raises:
         RegistryError: it does not follow the schema. OptionError: an original's dict that does not fit the model.
@@ -42,19 +43,14 @@ def structure_of(config: Mapping[str, Any] | str | Path, model: Any) -> Structur
             f"{ORIGIN}: {problem}.{did_you_mean(str(unknown), _ORIGINALS)} A dict has the keys of a model file "
             f"(schema, model_types, stacks, heads), or those of the original library: {listed(_ORIGINALS)}."
         )
-    return _of_original(config, model)
+    return _of_original(config, model, detected)
 
 
-def _of_original(config: Mapping[str, Any], model: Any) -> Structure:
+def _of_original(config: Mapping[str, Any], model: Any, detected: Callable[[], Structure]) -> Structure:
     """The structure of the registry, or the detected one, with the neurons where the original's dict says."""
     _check_embedding(str(config.get("embedding", "")), model)
     entry = lookup.find(str(model.config.model_type))
-    if entry is None:
-        from ecco_core.proving.detect import detected
-
-        structure = detected(model, "")
-    else:
-        structure = entry.structure
+    structure = detected() if entry is None else entry.structure
     patterns = config["activations"]
     patterns = [patterns] if isinstance(patterns, str) else list(patterns)
     stacks = dict(structure.stacks)
