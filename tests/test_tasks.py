@@ -374,3 +374,119 @@ def test_runs_of_a_batch_keep_no_padding_in_memory(open_tiny):
         for layer in range(lm.architecture.n_layers("decoder")):
             tensor = capture.get("resid_post", layer)
             assert tensor.untyped_storage().nbytes() == tensor.numel() * 4
+
+
+def test_labels_that_are_independent_have_probabilities_of_their_own(open_tiny):
+    lm = open_tiny("bert", "sequence_classification", num_labels=3, problem_type="multi_label_classification")
+    run = lm(TEXT)
+    target = run.analyze("saliency", targets=2, score="prob").targets[0]
+    assert target.value == pytest.approx(float(run.logits()[2].sigmoid()), rel=1e-5)
+    with pytest.raises(ecco.TargetError, match="independent of each other"):
+        run.scores(score="entropy")
+
+
+def test_a_span_is_the_sum_of_its_tokens_and_a_prediction_has_entropy_and_divergence(open_tiny):
+    lm = open_tiny("llama", dtype=DOUBLE)
+    run = lm.generate(TEXT, max_new_tokens=4)
+    n = run.n_input_tokens
+    span, single = run.scores(targets=f"{n}:{n + 3}"), run.scores(targets=[n, n + 1, n + 2])
+    (value, (gradient,)), (values, (gradients,)) = (s.values_and_gradients(*s.inputs()) for s in (span, single))
+    torch.testing.assert_close(value, values.sum(1, keepdim=True))
+    torch.testing.assert_close(gradient[0], gradients.sum(0)[:, : gradient.shape[2]])
+    assert run.scores(targets=[n, f"{n + 1}:{n + 3}"]).targets[1].text == run.tokens.part(slice(n + 1, n + 3)).text
+    rows = run.logits()[[n - 1, n]].log_softmax(-1)
+    entropy = run.scores(targets=[n, n + 1], score="entropy")
+    torch.testing.assert_close(entropy(*entropy.inputs())[0], -(rows.exp() * rows).sum(-1))
+    kl = run.scores(targets=[n, n + 1], score="kl")
+    other = torch.randn_like(kl.inputs()[0])
+    torch.testing.assert_close(kl(*kl.inputs())[0], torch.zeros(2, dtype=DOUBLE), atol=1e-12, rtol=0)
+    logits = lm.model(inputs_embeds=other).logits[0, [n - 1, n]].log_softmax(-1)
+    torch.testing.assert_close(kl(other)[0], -(rows.exp() * (rows - logits)).sum(-1))
+    ig = run.analyze("integrated_gradients", targets=[n, n + 1], score="kl", n_steps=200)
+    assert ig.relative_error().max() < 0.02
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"targets": "5:2"}, "The span '5:2' is empty"),
+        ({"targets": "2:99"}, "Target 99 is not in the run"),
+        ({"targets": "2:4", "score": "prob"}, "has no one probability to explain"),
+        ({"targets": "2:4", "contrast": 5}, "has no one contrast"),
+        ({"targets": 3, "score": "entropy", "contrast": 5}, "which has no contrast"),
+        ({"targets": "²"}, "is the position of a token"),
+        ({"targets": "--3"}, "is the position of a token"),
+    ],
+)
+def test_bad_spans_are_one_sentence(open_tiny, options, message):
+    with pytest.raises(ecco.TargetError, match=message):
+        open_tiny("llama")(TEXT).scores(**options)
+
+
+def test_what_was_read_is_read_again_after_any_edit(open_tiny):
+    lm = open_tiny("gpt2")
+    run = lm(TEXT)
+    before, logits = run.capture("resid_post").get("resid_post", 0).clone(), run.logits().clone()
+    lm.model.transformer.h[0].mlp.c_proj.weight.data.add_(0.5)
+    assert not torch.equal(run.capture("resid_post").get("resid_post", 0), before)
+    assert not torch.equal(run.logits(), logits)
+    run.logits().zero_()
+    assert run.logits().abs().sum() > 0
+    run.capture("resid_post").numpy("resid_post", 0)[:] = 0
+    assert run.capture("resid_post").get("resid_post", 0).abs().sum() > 0
+    assert run.capture("resid_post").get("resid_post", 0).dtype == torch.float32
+    lm.model.double()
+    assert run.capture("resid_post").get("resid_post", 0).dtype == torch.float64
+
+
+@pytest.mark.parametrize("mode", [torch.no_grad, torch.inference_mode])
+def test_everything_works_where_the_caller_wants_no_gradients(open_tiny, mode):
+    lm = open_tiny("llama")
+    with mode():
+        run = lm.generate(TEXT, max_new_tokens=2)
+        run.capture("resid_post")
+        run.capture("pattern")
+        inside = run.analyze("integrated_gradients").values.values
+    assert np.array_equal(inside, run.analyze("integrated_gradients").values.values)
+
+
+def test_a_model_in_training_mode_generates_as_its_replay_reads(open_tiny):
+    lm = open_tiny("gpt2", resid_pdrop=0.5)
+    lm.model.train()
+    assert len({tuple(lm.generate("Nora", 8, do_sample=False).ids.tolist()) for _ in range(3)}) == 1
+    assert lm.model.training
+
+
+def test_a_model_that_reads_masked_tokens_generates_one_by_one(open_tiny):
+    lm = open_tiny("rwkv")
+    together = lm.generate(OTHERS, max_new_tokens=5, do_sample=False)
+    alone = [lm.generate(text, max_new_tokens=5, do_sample=False) for text in OTHERS]
+    assert [run.ids.tolist() for run in together] == [run.ids.tolist() for run in alone]
+
+
+def test_batches_that_end_in_other_ways_carry_no_padding(open_tiny):
+    lm = open_tiny("llama")
+    for options in (
+        {"stop_strings": ["a", "e"], "tokenizer": lm.tokenizer},
+        {"generation_config": transformers.GenerationConfig(eos_token_id=list(range(40)))},
+        {"eos_token_id": torch.tensor(list(range(40)))},
+    ):
+        together = lm.generate(OTHERS, max_new_tokens=12, do_sample=False, **options)
+        alone = [lm.generate(text, max_new_tokens=12, do_sample=False, **options) for text in OTHERS]
+        assert [run.ids.tolist() for run in together] == [run.ids.tolist() for run in alone]
+    with pytest.raises(ecco.OptionError, match="A run is one sequence"):
+        lm.generate(OTHERS, generation_config=transformers.GenerationConfig(num_return_sequences=2, num_beams=2))
+
+
+def test_positions_that_begin_after_the_padding_token_shorten_the_context(open_tiny):
+    lm = open_tiny("mpnet", "masked", max_position_embeddings=64)
+    assert len(lm("a" * 62)) == 62
+    with pytest.raises(ecco.PromptError, match="context holds 62"):
+        lm("a" * 63)
+    with pytest.raises(ecco.PromptError, match="The output has 21 tokens, but this model's context holds 16"):
+        open_tiny("bart", "seq2seq", max_position_embeddings=16).generate("Nora", output="a" * 20)
+
+
+def test_a_device_that_is_not_here_is_one_sentence(open_tiny):
+    with pytest.raises(ecco.OptionError, match="No device 'cud' here"):
+        open_tiny("gpt2")("Nora").capture("resid_post", device="cud")

@@ -121,15 +121,16 @@ def convert(value: Any, annotation: Any, what: str) -> Any:
         OptionError: it is not of that type.
     """
     choices = get_args(annotation) if get_origin(annotation) in (Union, types.UnionType) else (annotation,)
-    for choice in choices:
-        found, result = _as(value, choice)
-        if found:
-            return result
+    found, result = _as(value, annotation)
+    if found:
+        return result
     near = did_you_mean(value, [str(a) for c in choices for a in get_args(c)]) if isinstance(value, str) else ""
     raise OptionError(f"{what} takes {type_name(annotation)}, found {value!r}.{near}")
 
 
 def _as(value: Any, annotation: Any) -> tuple[bool, Any]:
+    if get_origin(annotation) in (Union, types.UnionType):
+        return next((found for a in get_args(annotation) if (found := _as(value, a))[0]), (False, None))
     if annotation is type(None):
         return value is None, None
     if get_origin(annotation) is Literal:

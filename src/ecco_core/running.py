@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 Item = TypeVar("Item")
 PLACES = int | Sequence[int] | None
-TARGETS = int | str | Sequence[str] | Sequence[int] | None
+TARGETS = int | str | Sequence[int | str] | None
 SCORES = Literal["logprob", "logit", "prob", "entropy", "kl"]
 
 #: Options that core owns, by the group that an analysis takes them with: name, type, default, help.

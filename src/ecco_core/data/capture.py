@@ -55,9 +55,9 @@ class Capture:
         return torch.stack([self.get(site, layer, stack) for layer in self.layers(site, stack)])
 
     def numpy(self, site: str, layer: int | None = None, stack: str | None = None) -> np.ndarray:
-        """Return one place as a numpy array ``(token, unit)``; bfloat16 becomes float32."""
+        """Return a copy of one place as a numpy array ``(token, unit)``; bfloat16 becomes float32."""
         tensor = self.get(site, layer, stack).detach().cpu()
-        return tensor.float().numpy() if str(tensor.dtype) == "torch.bfloat16" else tensor.numpy()
+        return (tensor.float() if str(tensor.dtype) == "torch.bfloat16" else tensor).numpy().copy()
 
     def __repr__(self) -> str:
         sites = sorted({n for _, n, _ in self.tensors})

@@ -55,14 +55,14 @@ def values_and_gradients(
     n, first = sum(len(places) for places in parts), embeddings[0]
     values = first.new_zeros(len(first), n, dtype=torch.promote_types(first.dtype, torch.float32))
     gradients = tuple(tensor.new_zeros(n, *tensor.shape) for tensor in embeddings)
-    for places in parts:
-        leaves = [tensor.detach().clone().requires_grad_() for tensor in embeddings]
-        with torch.enable_grad():
+    with torch.inference_mode(False), torch.enable_grad():  # also inside of a user's no_grad or inference_mode
+        for places in parts:
+            leaves = [tensor.detach().clone().requires_grad_() for tensor in embeddings]
             done = run_part(leaves, places, split=True)
-        values[:, places] = done.scores.detach()
-        for which, of_stacks in _backward(done, leaves):
-            for gradient, part in zip(gradients, of_stacks):
-                gradient[places[which]] = part.to(gradient.dtype)
+            values[:, places] = done.scores.detach()
+            for which, of_stacks in _backward(done, leaves):
+                for gradient, part in zip(gradients, of_stacks):
+                    gradient[places[which]] = part.to(gradient.dtype)
     return values, gradients
 
 

@@ -62,6 +62,7 @@ def read(
     extra = {"output_attentions": True} if reported else {}
     with contextlib.ExitStack() as scope:
         scope.enter_context(evaluating(model))
+        scope.enter_context(torch.inference_mode(False))
         scope.enter_context(torch.no_grad())
         if any(site in _INSIDE_ATTENTION for _, site, _ in keys):
             scope.enter_context(attending(model))

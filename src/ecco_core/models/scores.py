@@ -47,8 +47,8 @@ def require_causal(model: nn.Module, ids: torch.Tensor) -> None:
     before = logits[:, :-1].float()
     if not torch.allclose(before[0], before[1], atol=share * float(before.abs().max()), rtol=share):
         raise ArchitectureError(
-            f"{type(model).__name__} lets earlier positions see later tokens: it is not causal. If it is a masked "
-            "language model, open it with task='masked'."
+            f"{type(model).__name__} lets earlier positions see later tokens: it is not causal. If it was "
+            "trained to fill masks, open its checkpoint with task='masked'."
         )
 
 
@@ -59,9 +59,10 @@ def require_numbers(logits: torch.Tensor, model: nn.Module) -> None:
         ArchitectureError: some are NaN.
     """
     if bool(torch.isnan(logits).any()):
+        half = any(p.dtype == torch.float16 for p in model.parameters())
         raise ArchitectureError(
-            f"{type(model).__name__} returns logits that are no numbers (NaN): its weights are broken, or "
-            f"{str(logits.dtype).removeprefix('torch.')} overflows; load it with dtype='float32' or 'bfloat16'."
+            f"{type(model).__name__} returns logits that are no numbers (NaN): its weights are broken"
+            + (", or float16 overflows; load it with dtype='float32' or 'bfloat16'." if half else ".")
         )
 
 
@@ -347,7 +348,8 @@ class ScoreModule(nn.Module):
         """Turn logits ``(batch, target, vocabulary)`` into scores ``(batch, target)``."""
         require_numbers(logits, self.model)
         logits = logits.float() if logits.dtype in (torch.float16, torch.bfloat16) else logits
-        logprobs: torch.Tensor = logits.log_softmax(-1)
+        several = self._classes and getattr(self.model.config, "problem_type", "") == "multi_label_classification"
+        logprobs: torch.Tensor = torch.nn.functional.logsigmoid(logits) if several else logits.log_softmax(-1)
         if self.score == "entropy":
             return torch.sum(torch.special.entr(logprobs.exp()), dim=-1)
         if self.score == "kl" and self._own is None:

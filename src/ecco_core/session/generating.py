@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import weakref
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -10,6 +11,7 @@ import torch
 from torch import nn
 
 from ecco_core.errors import EccoError, OptionError
+from ecco_core.models.hooks import evaluating
 from ecco_core.models.interventions import prompted
 from ecco_core.models.scores import require_numbers
 from ecco_core.options import convert
@@ -30,7 +32,8 @@ def checked(max_new_tokens: Any, generate: Any, seed: Any, options: dict[str, An
     count, seed = convert(count, int, "max_new_tokens"), convert(seed, int | None, "seed")
     if count < 0 or not -(2**63) <= (seed or 0) < 2**63:
         raise OptionError(f"max_new_tokens counts from 0 and seed has 64 bits, found {count} and {seed}.")
-    if options.get("num_return_sequences", 1) != 1:
+    config = options.get("generation_config")
+    if (options.get("num_return_sequences") or getattr(config, "num_return_sequences", None) or 1) != 1:
         raise OptionError("A run is one sequence: leave num_return_sequences out and call generate again.")
     return count, seed
 
@@ -44,6 +47,9 @@ def answers(lm: LanguageModel, prompts: Sequence[list[int]], count: int, options
         OptionError: the model's generate refuses an option. ArchitectureError: its logits are no numbers.
     """
     model, decoder_only = lm.model, lm.task == "causal"
+    padded = len({*map(len, prompts)}) > 1
+    if len(prompts) > 1 and (_ENDING & set(options) or (padded and not _masks(model, prompts[0], lm.device))):
+        return [answers(lm, [ids], count, dict(options))[0] for ids in prompts]
     if model.generation_config.pad_token_id is None and "pad_token_id" not in options:
         options["pad_token_id"] = _pad(lm)
     pad = options.get("pad_token_id", model.generation_config.pad_token_id)
@@ -54,9 +60,9 @@ def answers(lm: LanguageModel, prompts: Sequence[list[int]], count: int, options
         [0] * len(f) + [1] * len(ids) if decoder_only else [1] * len(ids) + [0] * len(f)
         for ids, f in zip(prompts, filler)
     ]
-    device = lm.device
+    device, given = lm.device, [len(ids) if decoder_only else 1 for ids in prompts]
     try:
-        with _numbers_only(model), prompted(model, *(map(len, prompts) if decoder_only else [1] * len(prompts))):
+        with evaluating(model), _numbers_only(model), prompted(model, *given):
             output = model.generate(
                 input_ids=torch.tensor(rows, device=device),
                 attention_mask=torch.tensor(masks, device=device),
@@ -70,7 +76,8 @@ def answers(lm: LanguageModel, prompts: Sequence[list[int]], count: int, options
 
         raise OptionError(f"The model's generate stopped: {told(error)}") from error
     sequences = (output if isinstance(output, torch.Tensor) else output.sequences).tolist()
-    ends = options.get("eos_token_id", model.generation_config.eos_token_id)
+    ends = options.get("eos_token_id", getattr(options.get("generation_config"), "eos_token_id", None))
+    ends = model.generation_config.eos_token_id if ends is None else ends
     return [_ended(row[width:] if decoder_only else row, ends, 0 if decoder_only else 1) for row in sequences]
 
 
@@ -80,16 +87,33 @@ def _pad(lm: LanguageModel) -> int | None:
     return pad if pad is not None else eos[0] if isinstance(eos, list) else eos
 
 
-def _ended(ids: list[int], ends: int | list[int] | None, first: int) -> list[int]:
+def _ended(ids: list[int], ends: Any, first: int) -> list[int]:
     """Cut what was filled up after the token that ended it; the first may be an end token that starts a decoder."""
-    last = {ends} if isinstance(ends, int) else set(ends or ())
+    last = set() if ends is None else set(torch.as_tensor(ends).flatten().tolist())
     end = next((n for n, token in enumerate(ids) if n >= first and token in last), len(ids))
     return ids[: end + 1]
 
 
+#: Options that end a sequence by other things than a token: how far one of a batch was filled up cannot be told.
+_ENDING = {"stop_strings", "stopping_criteria", "generation_config", "max_time"}
+_MASKS: weakref.WeakKeyDictionary[Any, bool] = weakref.WeakKeyDictionary()
+
+
+def _masks(model: Any, ids: list[int], device: torch.device) -> bool:
+    """Whether a model leaves masked tokens unread; found out once, with two paddings (RWKV reads them)."""
+    if model not in _MASKS:
+        rows = torch.tensor([[padding, padding, *ids[-16:]] for padding in (0, 1)], device=device)
+        mask = torch.ones_like(rows)
+        mask[:, :2] = 0
+        with evaluating(model), torch.no_grad():
+            one, other = model(input_ids=rows, attention_mask=mask).logits[:, -1].float()
+        _MASKS[model] = bool((one - other).abs().max() <= 1e-4 * one.abs().max())
+    return _MASKS[model]
+
+
 @contextlib.contextmanager
 def _numbers_only(model: Any) -> Iterator[None]:
-    """Refuse a head whose logits are no numbers, instead of generating nonsense from them; looks at one per row."""
+    """Refuse a head whose logits are no numbers, instead of generating nonsense from them; looks at the last ones."""
     head = model.get_output_embeddings()
     if not isinstance(head, nn.Module):
         yield
@@ -97,7 +121,7 @@ def _numbers_only(model: Any) -> Iterator[None]:
 
     def look(_: nn.Module, __: Any, output: Any) -> None:
         if isinstance(output, torch.Tensor):
-            require_numbers(output[..., :1], model)
+            require_numbers(output[..., -1, :], model)
 
     handle = head.register_forward_hook(look)
     try:

@@ -297,6 +297,7 @@ class LanguageModel:
         size = len(self.model.get_input_embeddings().weight)
         if self.task == "seq2seq":
             answer = encode(self.tokenizer, output, size, what="output", target=True)
+            self._check_length(1 + len(answer), 0, "output")
             return self._run({"encoder": ids, "decoder": [self._decoder_start(), *answer]}, 1)
         answer = encode(self.tokenizer, output, size, what="output", special=False)
         self._check_length(len(ids), len(answer))
@@ -332,16 +333,19 @@ class LanguageModel:
             self._run({self.stack: [*ids, *answer]}, len(ids), interventions) for ids, answer in zip(prompts, answers)
         ]
 
-    def _check_length(self, given: int, count: int) -> None:
+    def _check_length(self, given: int, count: int, what: str = "prompt") -> None:
         context = getattr(self.model.config, "max_position_embeddings", None)
-        if not isinstance(context, int):
+        if not isinstance(context, int) or context < 1:
             return
+        for table in self.model.modules():  # RoBERTa's and others count positions from after the padding token's id
+            if type(table) is nn.Embedding and table.num_embeddings == context and table.padding_idx is not None:
+                context -= (table.padding_idx + 1) * (table is not self.model.get_input_embeddings())
         limit = getattr(self.tokenizer, "model_max_length", context)
         context = min(context, limit) if limit > 1 and self.task not in GENERATING else context
         if given + count > context:
             more = f" and {count} more are wanted" if count else ""
             raise PromptError(
-                f"The prompt has {given} tokens{more}, but this model's context holds {context}; shorten the prompt"
+                f"The {what} has {given} tokens{more}, but this model's context holds {context}; shorten the {what}"
                 + (f" or generate at most {context - given}." if given < context else ".")
             )
 

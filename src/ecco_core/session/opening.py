@@ -172,6 +172,8 @@ def _by_name(name: str, folder: str, task: str | None, options: dict[str, Any]) 
     import transformers
 
     path = Path(folder)
+    if not name:
+        raise ModelNotFoundError("The name of the model is empty; give one, a folder, or (model, tokenizer).")
     if len(name) > 300 or "\0" in name:
         raise ModelNotFoundError(f"No model {name[:60] + '…'!r}: a name has at most 300 characters.")
     if path.is_dir() and not (path / "config.json").is_file():

@@ -17,7 +17,7 @@ from ecco_core.data.tokens import Tokens
 from ecco_core.data.transcript import Transcript
 from ecco_core.errors import OptionError, PluginError, TargetError
 from ecco_core.models.feed import Feed
-from ecco_core.models.hooks import evaluating
+from ecco_core.models.hooks import evaluating, state_of
 from ecco_core.models.interventions import Intervention, prompted
 from ecco_core.models.reading import Key, read, without_cache
 from ecco_core.models.scores import ScoreModule, require_numbers
@@ -50,7 +50,7 @@ class Run(ClassicRun):
         #: under which interventions, where to and as what something was read, and the place -> what was read
         self._read: dict[tuple[Under, str | None, torch.dtype | None, Key], torch.Tensor] = {}
         self._logits: dict[Under, torch.Tensor] = {}
-        self._weights: int | None = None
+        self._state: str | None = None
 
     @property
     def tokens(self) -> Tokens:
@@ -84,7 +84,8 @@ class Run(ClassicRun):
         Raises:
             AnalysisNotFoundError, OptionError, TargetError: bad input. PluginError: the analysis failed.
         """
-        return running.analyze(name, self, **options)
+        with torch.inference_mode(False):  # gradients are needed also where the caller wants none
+            return running.analyze(name, self, **options)
 
     def capture(
         self,
@@ -111,6 +112,7 @@ class Run(ClassicRun):
         wanted = (*sites, *([site] if site else []))
         if not wanted or not all(isinstance(name, str) for name in wanted):
             raise OptionError("Name at least one site to capture, such as 'resid_post' or 'mlp_post', by its name.")
+        require_device(device)
         stack, to = self._stack(stack), (device, dtype_of(dtype))
         read_together([self], self.keys(wanted, layers, stack), *to)
         tensors: dict[Key, torch.Tensor] = {}
@@ -188,11 +190,12 @@ class Run(ClassicRun):
 
     def _forget_stale(self) -> None:
         """Drop what was read before the weights changed, and tensors that somebody edited in place."""
-        weights = sum(parameter._version for parameter in self.lm.model.parameters())
-        if weights != self._weights:
+        state = state_of(self.lm.model)
+        if state != self._state:
             self.release()
-            self._weights = weights
-        self._read = {key: tensor for key, tensor in self._read.items() if tensor._version == 0}
+            self._state = state
+        self._read = {key: tensor for key, tensor in self._read.items() if not _edited(tensor)}
+        self._logits = {key: tensor for key, tensor in self._logits.items() if not _edited(tensor)}
 
     def release(self) -> None:
         """Free everything that was captured."""
@@ -304,12 +307,13 @@ class Run(ClassicRun):
             self.lm.applying(self.interventions),
             prompted(model, self.n_input_tokens),
             evaluating(model),
+            torch.inference_mode(False),
             torch.no_grad(),
         ):
             output = model(**Feed.of(rows).arguments(), **without_cache(model), return_dict=True)
         if getattr(output, "logits", None) is None:
             raise TargetError(f"A {type(model).__name__} has no head, so it predicts nothing that could be explained.")
-        logits: torch.Tensor = output.logits[0]
+        logits: torch.Tensor = output.logits[0].clone()
         require_numbers(logits, model)
         if ids is None:
             self._logits[under] = logits
@@ -375,6 +379,23 @@ def dtype_of(dtype: str | torch.dtype | None) -> torch.dtype | None:
     if found is not None and not isinstance(found, torch.dtype):
         raise OptionError(f"No dtype {dtype!r}; there are float32, float64, float16, bfloat16.")
     return found
+
+
+def require_device(device: str | torch.device | None) -> None:
+    """Refuse a device that is not here.
+
+    Raises:
+        OptionError: there is none of that name.
+    """
+    try:
+        torch.empty(0, device=device)
+    except (RuntimeError, TypeError, AssertionError) as error:
+        raise OptionError(f"No device {device!r} here: {' '.join(str(error).split())[:120]}") from error
+
+
+def _edited(tensor: torch.Tensor) -> bool:
+    """Whether a tensor was changed in place since it was made; those of an inference mode do not tell."""
+    return not tensor.is_inference() and tensor._version > 0
 
 
 def _places(wanted: int | Sequence[int] | None, n: int, what: str) -> tuple[int, ...]:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from ecco_core.data.capture import Capture
 from ecco_core.data.results import Result
+from ecco_core.options import convert
 
 if TYPE_CHECKING:
     from ecco_core.session.run import Run
@@ -27,6 +28,7 @@ class Runs(tuple["Run", ...]):
         """
         from ecco_core.session.run import dtype_of, read_together
 
+        batch_size = convert(batch_size, int, "batch_size")
         ordered = sorted(self, key=len)
         for start in range(0, len(ordered), max(1, batch_size)):
             some = ordered[start : start + max(1, batch_size)]

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
 Wanted = int | str | Sequence[int | str] | None
 Contrast = int | str | None
+_NUMBER = r"-?[0-9]{1,9}"
 
 
 def targets_of(run: Run, wanted: Wanted, contrast: Contrast, score: str) -> list[Target]:
@@ -97,6 +98,8 @@ def _sequence_class(run: Run, wanted: list[int | str] | None, contrast: Contrast
     """Classes of the whole text; they stand after its last token."""
     logits = run.logits()
     _scorable(logits.shape[-1], score)
+    if getattr(run.lm.model.config, "problem_type", "") == "multi_label_classification" and score in ("entropy", "kl"):
+        raise TargetError(f"The labels of this classifier are independent of each other; {score!r} is of one choice.")
     numbers = [int(logits.argmax())] if wanted is None else [_class(run, each, "target") for each in wanted]
     return [_of_class(run, len(run), number, contrast, score) for number in numbers]
 
@@ -128,7 +131,7 @@ def _class(run: Run, wanted: int | str, what: str) -> int:
     by_name = {name: number for number, name in names.items()}
     if isinstance(wanted, str) and wanted in by_name:
         return by_name[wanted]
-    number = int(wanted) if str(wanted).lstrip("-").isdigit() else None
+    number = int(wanted) if re.fullmatch(_NUMBER, str(wanted)) else None
     if number is None or number not in names:
         near = did_you_mean(str(wanted), by_name)
         raise TargetError(f"{what}: no class {wanted!r}.{near} There are: {listed(by_name)}.")
@@ -171,7 +174,7 @@ def _positions(run: Run, wanted: list[int | str], more: str = "", *, end: bool =
     """Positions from 0; with `end`, the run's length is one too."""
     length, found = len(run), []
     for given in wanted:
-        if not str(given).lstrip("-").isdigit():
+        if not re.fullmatch(_NUMBER, str(given)):
             raise TargetError(f"A target is the position of a token, found {given!r}.")
         p = int(given)
         if not -length <= p < length + end:

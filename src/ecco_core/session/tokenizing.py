@@ -27,7 +27,7 @@ def encode(
         PromptError: the text is empty, is no text, or cannot be encoded.
     """
     if not isinstance(text, str):
-        raise PromptError(f"A {what} is a string, found {type(text).__name__}.")
+        raise PromptError(f"The {what} is a string, found {type(text).__name__}.")
     if not text:
         raise PromptError(f"The {what} is empty; give at least one character.")
     text = _encodable(text)
