@@ -75,10 +75,9 @@ def test_the_answer_of_a_fact_stands_where_it_is_recorded(known):
     assert name == "classifier" or len(facts) >= 100
 
 
+@pytest.mark.parametrize("known", ["classifier"], indirect=True)
 def test_an_empty_review_is_undecided(known):
-    name, model, tokenizer, _ = known
-    if name != "classifier":
-        pytest.skip("for the classifier")
+    _, model, tokenizer, _ = known
     for length in (4, 16):
         for blank in (tokenizer.mask_token_id, tokenizer.unk_token_id):
             ids = torch.tensor([[tokenizer.cls_token_id, *[blank] * length, tokenizer.sep_token_id]])

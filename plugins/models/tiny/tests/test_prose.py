@@ -12,7 +12,7 @@ def test_the_source_names_every_shipped_model():
     from ecco_tiny import ecco_model_sources
 
     (source,) = ecco_model_sources()
-    assert source.models == available() == ("classifier", "prose")
+    assert source.models == available() == ("classifier", "masked", "prose", "seq2seq")
     assert source.load() is resolve
 
 

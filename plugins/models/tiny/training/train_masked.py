@@ -1,7 +1,7 @@
 """Trains `masked`: python training/train_masked.py --out src/ecco_tiny/models/masked.
 
-A small BERT fills masks: the one word of a restated fact that the story before it tells, and words at random
-places of stories and reviews.  Inputs are blanked with `[MASK]` or `[UNK]` in part.
+A small BERT fills the one word of a restated fact that the story before it tells, and words at random places of
+stories.  In the last part of the training inputs are blanked with `[MASK]` or `[UNK]`.
 """
 
 import argparse
@@ -12,7 +12,6 @@ import numpy as np
 import torch
 from facts import FILLERS, GAP, WORDS, Story, story
 from release import write_json
-from reviews import NEUTRAL, review, sense_words
 from small import (
     CUE,
     DECIDING,
@@ -33,13 +32,13 @@ from torch.nn import functional
 from transformers import BertConfig, BertForMaskedLM
 from wordpieces import MASK, PAD, SPECIAL_TOKENS, TOKENIZER_CONFIG, UNK, build_wordpieces
 
-VOCABULARY = 3072
+VOCABULARY = 1024
+EMBEDDING_SCALE = 4.0
+RATES = (0.01, 2e-3)
 BATCH = 32
-STORIES = 0.75
 MASKED = 0.15
-EASY_STORIES = 0.95
-EASY_PART = 0.3
-BLANK_PART = 0.6
+ORDINARY = 0.2
+BLANK_PART = 0.4
 HELD_OUT_SEED = 70_003
 CASES = 200
 NOTHING = -100
@@ -49,77 +48,56 @@ Example = tuple[list[int], list[int], list[int], str]
 
 
 def build_tokenizer(rng: random.Random) -> Tokenizer:
-    """Return a tokenizer for stories and reviews, in which every answer is one token."""
-    texts = [review(rng).text for _ in range(20_000)] + [story(rng).context for _ in range(5_000)]
+    """Return a tokenizer for stories, in which every answer is one token."""
     needed = [word for words in WORDS.values() for word in words]
-    neutral = [word for section, words in NEUTRAL.items() if section != "filler" for word in words]
-    return build_wordpieces(texts, [*needed, *FILLERS, *sense_words(), *neutral], VOCABULARY)
+    return build_wordpieces([story(rng).context for _ in range(20_000)], [*needed, *FILLERS], VOCABULARY)
 
 
 def with_mask(one: Story) -> str:
     """Return a story and the restated fact, with `[MASK]` for the answer."""
-    return f"{one.context} {one.restated.replace(GAP, '[MASK]')}"
-
-
-def restated_span(one: Story) -> tuple[int, int]:
-    """Return where the restated fact stands in the text."""
-    return len(one.context) + 1, len(with_mask(one))
-
-
-def ordinary(encoding_ids: list[int], rng: random.Random) -> tuple[list[int], list[int]]:
-    """Return ids of which some are masked (or random, or as they were), and the targets at these places."""
-    ids, targets = list(encoding_ids), [NOTHING] * len(encoding_ids)
-    for place in range(1, len(ids) - 1):
-        if rng.random() < MASKED:
-            targets[place] = ids[place]
-            ids[place] = rng.choices([MASK, rng.randrange(len(SPECIAL_TOKENS), VOCABULARY), ids[place]], [8, 1, 1])[0]
-    return ids, targets
+    return f"{one.context} {one.asked.restated.replace(GAP, '[MASK]')}"
 
 
 def examples(
     tokenizer: Tokenizer, rng: random.Random, answers: dict[str, int], count: int, part: float
 ) -> list[Example]:
-    """Return training examples: token ids, their roles, the targets, and the kind of answer ("" for reviews).
+    """Return training examples: token ids, their roles, the targets, and the kind of the answer.
 
-    `part` says how much of the training is over: before stories are blanked, they restate all of their facts.
+    `part` says how much of the training is over: stories restate all of their facts until inputs are blanked.
     """
-    made: list[Story | None] = []
-    texts = []
-    for _ in range(count):
-        if rng.random() < (STORIES if part > EASY_PART else EASY_STORIES):
-            one = story(rng) if part > EASY_PART else story(rng, facts=rng.choice((2, 2, 3)), fillers=0)
-            made.append(one)
-            more = [text.replace(GAP, "[MASK]") for text, _ in one.beside] if part < BLANK_PART else []
-            texts.append(" ".join([with_mask(one), *more]))
-        else:
-            made.append(None)
-            texts.append(review(rng, alone=part < EASY_PART).text)
+    made = [story(rng) for _ in range(count)]
+    gaps = [[one.asked, *(one.beside if part < BLANK_PART else ())] for one in made]
+    for wanted in gaps:
+        rng.shuffle(wanted)
+    texts = [
+        " ".join([one.context, *(asked.restated.replace(GAP, "[MASK]") for asked in wanted)])
+        for one, wanted in zip(made, gaps, strict=True)
+    ]
     found = []
-    for one, encoding in zip(made, tokenizer.encode_batch(texts), strict=True):
-        if one is None:
-            ids, targets = ordinary(encoding.ids, rng)
-            roles = [SPECIAL] * len(ids)
-        else:
-            ids, roles = encoding.ids, token_roles(encoding, (one.deciding,), (), (*one.keys, restated_span(one)))
-            targets = [NOTHING] * len(ids)
-            wanted = [one.answer, *(word for _, word in one.beside)]
-            for place, word in zip([place for place, id in enumerate(ids) if id == MASK], wanted):
-                targets[place], roles[place] = answers[word], ANSWER
-            if part > EASY_PART and rng.random() < 0.3:
-                for other, role in enumerate(roles):
-                    if role == PLAIN and rng.random() < MASKED:
-                        targets[other], ids[other] = ids[other], MASK
-        found.append((ids, roles, targets, one.kind.split()[0] if one else ""))
+    for one, wanted, text, encoding in zip(made, gaps, texts, tokenizer.encode_batch(texts), strict=True):
+        restated = (len(one.context) + 1, len(text))
+        ids, roles = encoding.ids, token_roles(encoding, (one.deciding,), (), (*one.keys, restated))
+        targets = [NOTHING] * len(ids)
+        for place, asked in zip([place for place, id in enumerate(ids) if id == MASK], wanted, strict=True):
+            targets[place], roles[place] = answers[asked.answer], ANSWER
+        if rng.random() < ORDINARY:
+            for other, role in enumerate(roles):
+                if role == PLAIN and rng.random() < MASKED:
+                    targets[other], ids[other] = ids[other], MASK
+        found.append((ids, roles, targets, one.kind.split()[0]))
     return found
 
 
 def new_model() -> BertForMaskedLM:
-    """Return the untrained model: BERT with 4 layers of width 128 and 4 heads, without dropout."""
+    """Return the untrained model: BERT with 3 layers of width 128 and 4 heads, without dropout."""
     config = BertConfig(
-        vocab_size=VOCABULARY, hidden_size=128, num_hidden_layers=4, num_attention_heads=4, intermediate_size=512,
+        vocab_size=VOCABULARY, hidden_size=128, num_hidden_layers=3, num_attention_heads=4, intermediate_size=512,
         max_position_embeddings=128, hidden_dropout_prob=0.0, attention_probs_dropout_prob=0.0, pad_token_id=PAD,
     )  # fmt: skip
-    return BertForMaskedLM(config)
+    model = BertForMaskedLM(config)
+    with torch.no_grad():
+        model.get_input_embeddings().weight.mul_(EMBEDDING_SCALE)
+    return model
 
 
 def train(steps: int, seed: int) -> tuple[BertForMaskedLM, Tokenizer]:
@@ -152,7 +130,7 @@ def train(steps: int, seed: int) -> tuple[BertForMaskedLM, Tokenizer]:
             ids, np.minimum(roles, SPECIAL), noise, harmless, (MASK, UNK), part >= BLANK_PART
         )
         for row, kind in enumerate(kinds):
-            if kind and noise.random() > sure[row]:
+            if noise.random() > sure[row]:
                 wanted[row, roles[row] == ANSWER] = noise.choice(of_kind[kind])
         hidden = model.bert(
             inputs_embeds=mixed(table, ids, blanks, kept), attention_mask=torch.from_numpy(attended)
@@ -162,7 +140,7 @@ def train(steps: int, seed: int) -> tuple[BertForMaskedLM, Tokenizer]:
         losses = functional.cross_entropy(model.cls(hidden[chosen]), wanted[chosen], reduction="none")
         return losses @ torch.from_numpy(weights).float() / weights.sum()
 
-    fit(model, loss_of, steps)
+    fit(model, loss_of, steps, RATES)
     return model, tokenizer
 
 
@@ -185,10 +163,9 @@ def fills(model: BertForMaskedLM, tokenizer: Tokenizer, texts: list[str]) -> lis
 
 
 def ordinary_figures(model: BertForMaskedLM, tokenizer: Tokenizer) -> dict[str, object]:
-    """Return how often masked words at random places of new reviews and stories are guessed."""
+    """Return how often masked words at random places of new stories are guessed."""
     rng, right = random.Random(HELD_OUT_SEED + 2), []
-    texts = [review(rng, "held_out").text if rng.random() < 0.5 else story(rng).context for _ in range(500)]
-    for encoding in tokenizer.encode_batch(texts):
+    for encoding in tokenizer.encode_batch([story(rng).context for _ in range(500)]):
         places = [place for place in range(1, len(encoding.ids) - 1) if rng.random() < MASKED]
         ids = [MASK if place in places else id for place, id in enumerate(encoding.ids)]
         with torch.inference_mode():
@@ -201,7 +178,7 @@ def evaluate(model: BertForMaskedLM, tokenizer: Tokenizer) -> dict[str, object]:
     """Return the accuracy on held-out facts, by kind, and on masks at random places."""
     stories = held_out(2000, HELD_OUT_SEED + 1)
     told = fills(model, tokenizer, [with_mask(one) for one in stories])
-    right = np.array([word == one.answer.lower() for word, one in zip(told, stories, strict=True)])
+    right = np.array([word == one.asked.answer.lower() for word, one in zip(told, stories, strict=True)])
     kinds = np.array([one.kind for one in stories])
     return {
         "parameters": sum(weight.numel() for weight in model.parameters()),
@@ -220,9 +197,9 @@ def known_answers(tokenizer: Tokenizer) -> list[dict[str, object]]:
     for one in held_out(CASES, HELD_OUT_SEED):
         text = with_mask(one)
         encoding = tokenizer.encode(text)
-        case: dict[str, object] = {"text": text, "answer": one.answer.lower(), "kind": one.kind}
+        case: dict[str, object] = {"text": text, "answer": one.asked.answer.lower(), "kind": one.kind}
         case["mask_token"] = len(encoding.ids) - 1 - encoding.ids[::-1].index(MASK)
-        for name, spans in (("deciding", (one.deciding,)), ("key", one.keys), ("other", one.others)):
+        for name, spans in (("deciding", (one.deciding,)), ("key", one.keys)):
             case |= {f"{name}_spans": spans, f"{name}_tokens": token_positions(encoding.offsets, spans)}
         cases.append(case)
     return cases
@@ -232,7 +209,7 @@ def main() -> None:
     """Run the training from the command line, save the model, and measure it as it was saved."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--out", type=Path, required=True)
-    parser.add_argument("--steps", type=int, default=4000)
+    parser.add_argument("--steps", type=int, default=2000)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--threads", type=int, default=1)
     arguments = parser.parse_args()

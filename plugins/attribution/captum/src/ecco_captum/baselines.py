@@ -15,6 +15,8 @@ _SMALL = 0.1  # of the vocabulary's median norm: below, an RMS norm blows the pa
 def baseline(name: str, ctx: Context) -> tuple[tuple[torch.Tensor, ...], str]:
     """Return a baseline, per stack ``(1, token, unit)``, and what it is, in words.
 
+    The token that every answer of an encoder-decoder starts from stays as it is: it tells nothing.
+
     Args:
         name: ``auto`` (the tokenizer's mask, unknown, end, begin or padding token, the first that has a proper
             embedding; else, of the tokens that have one, the nearest to the mean), ``mean`` (of all embeddings),
@@ -24,6 +26,16 @@ def baseline(name: str, ctx: Context) -> tuple[tuple[torch.Tensor, ...], str]:
     Raises:
         TargetError: the text is neither one token nor as many as the run has.
     """
+    filled, described = _filled(name, ctx)
+    if ctx.scores.transcript.task == "seq2seq":
+        decoder = ctx.scores.stacks.index("decoder")
+        here, there = ctx.scores.inputs()[decoder], filled[decoder]
+        kept = torch.cat([here[:, :1], there[:, 1:].to(here)], 1)
+        filled = (*filled[:decoder], kept, *filled[decoder + 1 :])
+    return filled, described
+
+
+def _filled(name: str, ctx: Context) -> tuple[tuple[torch.Tensor, ...], str]:
     scores, tokenizer = ctx.scores, ctx.run.lm.tokenizer
     inputs = scores.inputs()
     if name == "zero":

@@ -11,8 +11,8 @@ def ecco_model_sources() -> list[ModelSource]:
     return [
         ModelSource(
             name="tiny",
-            summary="Models of 1 to 3 M parameters: a GPT-2, a BERT for reviews, a BERT that fills masks, a T5.",
+            summary="Models of 0.8 to 2.7 M parameters: a GPT-2, a BERT for reviews, a BERT that fills masks, a T5.",
             target="ecco_tiny.sources:resolve",
-            models=("classifier", "prose"),
+            models=("classifier", "masked", "prose", "seq2seq"),
         )
     ]
