@@ -2,8 +2,8 @@
 
 Integrated gradients of the plugin `ecco-captum` explain the answer of every known case that the model answers rightly.
 What is counted is how often one of the deciding tokens gets the highest score of all tokens of the text, with the
-default baseline (`found`) and, for an encoder-decoder, with `<pad>` as the baseline (`found_with_pad`).  The figures are
-added to `figures.json`.
+default baseline (`found`) and, for an encoder-decoder, with `<pad>` as the baseline (`found_with_pad`).  The figures
+are added to `figures.json`.
 """
 
 import argparse
