@@ -207,6 +207,13 @@ def test_half_precision_is_no_hindrance(dtype):
     assert detect(model.to(dtype)).structure == detect(tiny_model("llama", "causal")).structure
 
 
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+@pytest.mark.parametrize("model_type", ["falcon_mamba", "recurrent_gemma"])  # float32 states, and logits with a cap
+def test_heads_less_precise_than_the_stream_are_found(model_type, dtype):
+    half, whole = (detect(tiny_model(model_type, "causal").to(kind)).structure for kind in (dtype, torch.float32))
+    assert half == whole
+
+
 def test_the_command_prints_a_file_ready_to_contribute():
     from ecco_core.cli.models import models_group
 

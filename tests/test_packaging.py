@@ -104,9 +104,9 @@ def test_the_model_registry_ships_inside_the_core_wheel(built):
         assert f"ecco_core/_model_registry/{file.name}" in names
 
 
-def test_the_tiny_model_stays_small(built):
+def test_the_tiny_models_stay_small(built):
     (wheel,) = built.glob("ecco_tiny-*.whl")
-    assert wheel.stat().st_size <= 8_000_000
+    assert wheel.stat().st_size <= 15_000_000
 
 
 def test_everything_works_from_wheels(everything, tmp_path):

@@ -143,12 +143,12 @@ def test_bad_prompts_are_one_sentence(gpt2, prompt, options, error, message):
         ({"contrast": "Felix"}, "Did you mean ' Felix', with a blank before it"),
         ({"contrast": 10_000}, "token id 10000 is not in the vocabulary of"),
         ({"contrast": ""}, "an empty text is no token"),
-        ({"score": "logits"}, "takes 'logprob' or 'logit' or 'prob', found 'logits'. Did you mean 'logit'"),
+        ({"score": "logits"}, "takes 'logprob' or 'logit' or 'prob' or .*, found 'logits'. Did you mean 'logit'"),
         ({"n_stepps": 3}, r"has no option 'n_stepps'\. Did you mean 'n_steps'\?"),
         ({"n_steps": 1}, "n_steps is at least 2"),
         ({"n_steps": "20"}, "takes int, found '20'"),
         ({"internal_batch_size": 0}, "at least 1"),
-        ({"baseline": "the captain"}, r"baseline \(auto, mean, zero or one token\): 'the captain' is"),
+        ({"baseline": "the captain"}, r"baseline \(auto, mean, zero, sample, one token, .*\): 'the captain' is"),
     ],
 )
 def test_bad_options_of_an_attribution_are_one_sentence(gpt2, options, message):

@@ -344,7 +344,7 @@ def test_logits_that_are_no_numbers_and_weights_without_numbers_are_one_sentence
         lm.model.base_model.norm.weight.fill_(torch.nan)
     for call in (lambda: lm.generate(TEXT), lambda: lm.generate(TEXT, do_sample=True), lambda: lm(TEXT).scores(),
                  lambda: lm(TEXT).next_token()):  # fmt: skip
-        with pytest.raises(ecco.ArchitectureError, match=r"no numbers \(NaN\).*dtype='float32'"):
+        with pytest.raises(ecco.ArchitectureError, match=r"no numbers \(NaN\): its weights are broken\.$"):
             call()
     with torch.device("meta"):
         model = AutoModelForCausalLM.from_config(lm.model.config)

@@ -145,7 +145,7 @@ def test_texts_of_a_llama_like_decoder_join_whatever_the_ids():
         (lambda lm: lm("ab").capture("mlp_post", layers=[1.5]), "takes int or sequence of int"),
         (lambda lm: lm("ab").capture(5), "by its name"),
         (lambda lm: lm("ab").scores([1.5]), "targets takes int or str"),
-        (lambda lm: lm("ab").scores(score="bad"), "'logprob' or 'logit' or 'prob'"),
+        (lambda lm: lm("ab").scores(score="bad"), "'logprob' or 'logit' or 'prob' or"),
         (lambda lm: lm("The cook").analyze("saliency").save("x.ecco", nonsense=1), "takes no options, found nonsense"),
         (lambda lm: lm("The cook").analyze("saliency").save("x" * 400 + ".ecco"), "File name too long"),
         (

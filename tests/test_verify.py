@@ -17,6 +17,7 @@ from ecco_core.proving import verify as verifying
 from ecco_core.proving.tiny_models import tiny_model
 from ecco_core.proving.verify import verify
 from ecco_core.registry import lookup
+from ecco_core.registry.structure import AUTO
 from ecco_core.registry.yaml_source import parse_dict
 
 GONE = object()
@@ -106,6 +107,29 @@ WRONG = [
      "times as large: a scale is missing"),
     ("t5", "seq2seq", {"stacks.decoder.embedding": "encoder.embed_tokens"}, {}, ("reading", "embedding"), "encoder"),
     ("bart", "seq2seq", {ENCODER + "blocks": "decoder.layers"}, {}, ("reading", "resid_post"), "decoder.layers"),
+    ("llama", "causal", {SITES + "mlp_post": "mlp.act_fn >"}, {}, ("down projection", "mlp_post"), "mlp.act_fn >'"),
+    ("llama", "causal", {SITES + "mlp_post": "mlp.up_proj >"}, {}, ("down projection", "mlp_post"), "mlp.up_proj >'"),
+    ("llama", "causal", {SITES + "mlp_post": "> mlp.up_proj"}, {"intermediate_size": 32},
+     ("down projection", "mlp_post"), "'> model.layers.0.mlp.up_proj'"),
+    ("rwkv", "causal", {SITES + "mlp_post": "> feed_forward.receptance"}, {}, ("down projection", "mlp_post"),
+     "feed_forward.receptance'"),
+    ("bert", "masked", {ENCODER + "sites.mlp_post": "> intermediate.intermediate_act_fn"}, {},
+     ("down projection", "mlp_post"), "intermediate_act_fn'"),
+    ("gemma2", "causal", {SITES + "mlp_post": "> mlp.down_proj * 2"}, {}, ("down projection", "mlp_post"), "down_proj"),
+    ("gptj", "causal", {SITES + "z": "> attn.resid_dropout"}, {}, ("output projection", "z"), "attn.resid_dropout'"),
+    ("llama", "causal", {"stacks.decoder.attention": "mlp.up_proj"}, {}, ("attention", "pattern"),
+     "mlp.up_proj' computes the attention; what does is 'model.layers.0.self_attn'"),
+    ("gptj", "causal", {"stacks.decoder.attention": "mlp.fc_in"}, {}, ("attention", "pattern"),
+     "what does is 'transformer.h.0.attn'"),
+    ("mpnet", "masked", {ENCODER + "attention": "attention"}, {}, ("attention", "pattern"), "layer.0.attention.attn'"),
+    ("t5", "seq2seq", {"stacks.decoder.cross_attention": "layer.0.SelfAttention.v"}, {}, ("attention", "cross_pattern"),
+     "what does is 'decoder.block.0.layer.1.EncDecAttention'"),
+    ("bert", "masked", {ENCODER + "embedding": "embeddings"}, {}, ("embeddings", "embedding"), "bert.embeddings >'"),
+    ("mixtral", "causal", {"stacks.decoder.experts": "self_attn"}, {}, ("experts", "mlp_post"), "layers.0.self_attn'"),
+    ("bert", "masked", {ENCODER + "final_norm": "encoder.layer.0.intermediate.dense"}, {}, ("head", "logits"),
+     "intermediate.dense of the last resid_post"),
+    ("llama", "causal", {"heads.causal": "model.rotary_emb"}, {}, ("head", "logits"), "model.rotary_emb"),
+    ("bert", "masked", {ENCODER + "embedding": "encoder"}, {}, ("embeddings", "embedding"), "bert.encoder >'"),
 ]  # fmt: skip
 
 
@@ -122,6 +146,18 @@ def test_only_what_is_wrong_is_blamed():
     assert {check.site for check in failed} <= {"mlp_out", "mlp_post"}
     failed = verified("gpt2", "causal", {SITES + "resid_mid": "> ln_1"}).failed
     assert {check.site for check in failed} == {"resid_mid"}
+
+
+def test_parts_of_an_attention_that_the_file_does_not_name_are_absent_for_that_reason():
+    for value in ("mlp.up_proj", GONE):
+        found = verified("llama", "causal", {"stacks.decoder.attention": value})
+        reasons = {check.site: check.detail for check in found.checks if check.identity == "sites"}
+        assert {reasons[site] for site in "qkv"} == {"its file does not name the module that attends"}
+        assert reasons["cross_q"] == "it has no cross attention"
+    gone = {"stacks.decoder.attention": GONE, SITES + "z": GONE}
+    reasons = {check.site: check.detail for check in verified("falcon", "causal", gone).checks}
+    assert reasons["pattern"] == "its file does not name the module that attends"
+    assert verified("gptj", "causal", {"stacks.decoder.attention": "mlp.fc_in"}).sites("decoder")["pattern"] == "failed"
 
 
 def test_a_site_that_nothing_reads_fails():
@@ -157,11 +193,14 @@ def test_nan_fails():
     assert {"head", "additions", "write back"} <= {check.identity for check in failed}
 
 
-def test_half_precision_has_its_own_tolerance():
-    for dtype in (torch.bfloat16, torch.float16):
-        model = tiny_model("llama", "causal").to(dtype)
-        found = verify(model, Architecture(lookup.require("llama").structure, model), "causal")
-        assert not found.failed, [check.detail for check in found.failed]
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+@pytest.mark.parametrize("model_type", ["llama", "mamba", "rwkv", "qwen3_moe"])
+def test_half_precision_has_its_own_tolerance(model_type, dtype):
+    model = tiny_model(model_type, "causal").to(
+        dtype
+    )  # Mamba's stream stays float32, other kernels choose other experts
+    found = verify(model, Architecture(lookup.require(model_type).structure, model), "causal")
+    assert not found.failed, [check.detail for check in found.failed]
 
 
 def test_the_model_is_left_as_it_was():
@@ -247,6 +286,38 @@ def test_the_command_names_the_wrong_module_and_exits_with_1(capsys, tmp_path, m
     assert code == 1
     residuals = [check["residual"] for check in json.loads(out)[0]["checks"] if check["status"] == "failed"]
     assert None in residuals  # widths that do not agree: no number
+
+
+def test_a_file_that_names_a_missing_module_is_a_failed_check_and_the_others_are_proven(capsys, tmp_path, monkeypatch):
+    for model_type, (old, new) in {"gpt2": ("mlp >", "mpl >"), "mamba": ("", "")}.items():
+        text = Path(lookup.require(model_type).structure.origin).read_text(encoding="utf-8")
+        (tmp_path / f"{model_type}.yaml").write_text(text.replace(old, new))
+    monkeypatch.setattr(lookup, "packaged_folder", lambda: tmp_path)
+    told = "gpt2.yaml:13:7: at stacks.decoder.sites.mlp_out: no module 'mpl' in GPT2Block. Did you mean 'mlp'?"
+    code, out, _ = run_ecco(capsys, "models", "verify", "gpt2")
+    assert (code, out.count(told)) == (1, 4)
+    code, out, err = run_ecco(capsys, "models", "verify", "--all", "--json")
+    failed = [(v["model_type"], c["identity"]) for v in json.loads(out) for c in v["checks"] if c["status"] == "failed"]
+    assert (code, failed, err) == (1, [(t, "modules") for t in ("gpt2", "gpt_bigcode") for _ in range(4)], "")
+    assert {v["model_type"] for v in json.loads(out)} == {"gpt2", "gpt_bigcode", "mamba"}
+    code, out, _ = run_ecco(capsys, "models", "verify", "tiny:prose", "--json")
+    assert (code, told in out) == (1, True)
+
+
+def test_an_architecture_without_a_file_is_pointed_to_detection(capsys):
+    code, out, err = run_ecco(capsys, "models", "verify", "olmo")
+    assert (code, out, err.count("\n")) == (2, "", 1)
+    assert "No model file covers 'olmo', an architecture of transformers: `ecco models detect olmo`" in err
+
+
+def test_each_task_has_a_class_and_both_tables_of_transformers():
+    import transformers
+    from transformers.models.auto import modeling_auto
+
+    for task, (name, table) in AUTO.items():
+        assert hasattr(transformers, name), task
+        config, *_ = getattr(transformers, table)
+        assert config.model_type in getattr(modeling_auto, f"{table}_NAMES")
 
 
 @pytest.mark.parametrize("arguments", [[], ["gpt2", "--all"], ["no/such"]])

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+
 import pytest
 
 import ecco_core as ecco
@@ -77,6 +79,19 @@ def test_files_that_cannot_be_read(tmp_path):
     for name in ("bytes.yaml", "huge.yaml", "missing.yaml"):
         with pytest.raises(ecco.RegistryError, match=rf"{name}:1:1: "):
             read_yaml(tmp_path / name)
+
+
+def test_a_pipe_is_not_waited_for(tmp_path, monkeypatch):
+    os.mkfifo(tmp_path / "pipe.yaml")
+    with pytest.raises(ecco.RegistryError, match=r"pipe\.yaml:1:1: a model file is a regular file, this is none"):
+        read_yaml(tmp_path / "pipe.yaml")
+    monkeypatch.setenv(lookup.VARIABLE, str(tmp_path))
+    with pytest.raises(ecco.RegistryError, match=r"pipe\.yaml"):
+        lookup.find("gpt2")
+    monkeypatch.delenv(lookup.VARIABLE)
+    monkeypatch.setattr(lookup, "packaged_folder", lambda: tmp_path)
+    with pytest.raises(ecco.RegistryError, match=r"pipe\.yaml"):
+        lookup.find("gpt2")
 
 
 def test_the_users_folder_comes_first(tmp_path, monkeypatch):

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import attrs
 import click
 
-from ecco_core.errors import did_you_mean
+from ecco_core.errors import ArchitectureError, did_you_mean
 from ecco_core.registry import lookup
 from ecco_core.registry.structure import ATTENTION_SITES, IMPLIED_SITES
 
@@ -127,6 +127,8 @@ def verify(model: str | None, every: bool, as_json: bool) -> None:
 
 def _verifications(model: str | None) -> Iterator[tuple[float, Verification]]:
     """When each proof began, and what it found."""
+    from transformers import CONFIG_MAPPING
+
     from ecco_core.proving.verify import covered_tasks, verify_type
 
     known = [model_type for entry in lookup.entries() for model_type in entry.structure.model_types]
@@ -134,10 +136,34 @@ def _verifications(model: str | None) -> Iterator[tuple[float, Verification]]:
         for model_type in sorted(set(known)) if model is None else [model]:
             for task in covered_tasks(model_type):
                 start = time.perf_counter()
-                yield start, verify_type(model_type, task)
+                try:
+                    found = verify_type(model_type, task)
+                except ArchitectureError as error:
+                    found = _refused(model_type, task, error)
+                yield start, found
         return
+    if model in CONFIG_MAPPING and not Path(model).exists():
+        raise ArchitectureError(
+            f"No model file covers {model!r}, an architecture of transformers: `ecco models detect {model}` finds its "
+            "layout and proves it."
+        )
     lm, start = _loaded(model, known), time.perf_counter()
-    yield start, lm.verify()
+    try:
+        found = lm.verify()
+    except ArchitectureError as error:
+        if lookup.find(lm.model_type) is None:  # it is detection that fails, and no file
+            raise
+        found = _refused(lm.model_type, lm.task, error)
+    yield start, found
+
+
+def _refused(model_type: str, task: str, error: ArchitectureError) -> Verification:
+    """The proof of a file that does not even fit the model: one failed check."""
+    from ecco_core.proving.verify import Check, Verification
+
+    stack = next(iter(lookup.require(model_type).structure.stacks))
+    check = Check(identity="modules", stack=stack, site="", status="failed", detail=str(error))
+    return Verification(model_type=model_type, task=task, checks=(check,))
 
 
 def _loaded(name: str, architectures: Iterable[str]) -> LanguageModel:
@@ -178,7 +204,8 @@ def _table(found: Verification, seconds: float) -> None:
             residual = "" if check.residual is None else f"{check.residual:.1e}"
             click.echo(f"    {check.status:<10} {check.identity:<18} {site:<22} {residual:>7}  {check.detail}")
     absent = [f"{check.site} ({check.detail})" for check in found.checks if check.identity == "sites"]
-    click.echo(f"    not there: {', '.join(absent) or 'none'}")
+    if absent:
+        click.echo(f"    not there: {', '.join(absent)}")
 
 
 def _told(check: Check) -> str:

@@ -29,13 +29,13 @@ class Place:
     """What enters or leaves one module of a live model, or a part of the attention that it computes.
 
     Attributes:
-        call: which of the calls of the module in one forward is meant, and how many there are; any if None.
+        call: which of the calls of the module in one forward of another module is meant; any if None.
         scale: what is read is multiplied by it, what is written divided.
     """
 
     module: nn.Module
     side: Part
-    call: tuple[int, int] | None = None
+    call: tuple[int, nn.Module] | None = None
     scale: float = 1.0
 
 
@@ -59,7 +59,7 @@ class Architecture:
         self._blocks: dict[str, nn.ModuleList] = {}
         self._paths: dict[tuple[str, str], dict[int, Site]] = {}
         for name, stack in self.structure.stacks.items():
-            if self._absent(self._base, stack.blocks):
+            if not hasattr(self._base, stack.blocks.split(".")[0]):
                 continue  # a model of one stack only, such as a seq2seq model's encoder
             self._blocks[name] = self._block_list(name, stack)
             self.final_norm(name)
@@ -74,11 +74,6 @@ class Architecture:
         if not self._blocks:
             name, stack = next(iter(self.structure.stacks.items()))
             self._block_list(name, stack)
-
-    @staticmethod
-    def _absent(root: nn.Module, path: str) -> bool:
-        """Whether a whole stack is missing: not even the first step of its path is there, but others may be."""
-        return not hasattr(root, path.split(".")[0])
 
     def _block_list(self, name: str, stack: StackStructure) -> nn.ModuleList:
         key = f"stacks.{name}.blocks"
@@ -187,20 +182,23 @@ class Architecture:
     def _block(self, stack: str, layer: int) -> nn.Module:
         return self._blocks[stack][self._shared(stack, layer)[0]]
 
-    def _shared(self, stack: str, layer: int) -> tuple[int, tuple[int, int] | None]:
+    def _shared(self, stack: str, layer: int) -> tuple[int, tuple[int, nn.Module] | None]:
         """Index of the block of a layer and, where layers share blocks, which of its calls the layer is."""
         n, blocks = self.n_layers(stack), len(self._blocks[stack])
         if n == blocks:
             return layer, None
         each = n // blocks
-        return layer // each, (layer % each, each)
+        return layer // each, (layer % each, self._base)
 
     def embedding(self, stack: str) -> Place:
         """What the embedding of a stack's tokens returns."""
         path = self.stack(stack).embedding
         if path:
             return Place(self._resolve(self._base, path, f"stacks.{stack}.embedding"), "output")
-        return Place(self._got("get_input_embeddings", "embedding"), "output")
+        module = self.model.get_input_embeddings()
+        if not isinstance(module, nn.Module):
+            raise OptionError(f"{type(self.model).__name__} has no embedding: get_input_embeddings() returns nothing.")
+        return Place(module, "output")
 
     def block(self, layer: int, stack: str) -> Place:
         """What leaves a layer."""
@@ -222,7 +220,8 @@ class Architecture:
         """Turn normed last hidden states ``(…, unit)`` into logits ``(…, vocabulary)`` as the model does."""
         declared, config = self.structure.logits, self.model.config
         for module in self.head(task):
-            hidden = module(hidden)
+            weight = next(module.parameters(), hidden)  # Mamba's stream is float32 whatever its head is
+            hidden = module(hidden.to(weight.dtype))
         if declared.bias:
             hidden = hidden + self._tensor(declared.bias).to(hidden.device)
         scale = declared.scale.of(config) if declared.scale else None
@@ -291,12 +290,6 @@ class Architecture:
         """The module that makes the logits; of a model without one, such as a classifier, the model itself."""
         head = self.model.get_output_embeddings()
         return head if isinstance(head, nn.Module) else self.model
-
-    def _got(self, getter: str, what: str) -> nn.Module:
-        module = getattr(self.model, getter)()
-        if not isinstance(module, nn.Module):
-            raise OptionError(f"{type(self.model).__name__} has no {what}: {getter}() returns nothing.")
-        return module
 
 
 def _submodule(root: nn.Module, path: str) -> nn.Module | None:

@@ -81,7 +81,10 @@ def _attend(
     attention_mask: torch.Tensor | None,
     **options: Any,
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """The eager attention of the module's own architecture; returns ``(batch, token, head, unit)`` and the pattern."""
+    """The eager attention of the module's own architecture; returns ``(batch, token, head, unit)`` and the pattern.
+
+    Keys that the mask forbids, later ones and padding, stay without weight in a changed pattern.
+    """
     watch = _WATCHED.get(module, {})
     query, key, value = (_changed(watch, part, t) for part, t in (("q", query), ("k", key), ("v", value)))
     eager = getattr(sys.modules[type(module).__module__], "eager_attention_forward", None)
@@ -89,7 +92,11 @@ def _attend(
         raise ArchitectureError(f"{type(module).__name__} keeps no eager attention; its pattern cannot be read.")
     output, pattern = eager(module, query, key, value, attention_mask, **options)
     new = _changed(watch, "pattern", pattern)
-    return (output if new is pattern else mixed(new, value)), new
+    if new is pattern:
+        return output, pattern
+    if attention_mask is not None:
+        new = new.masked_fill(attention_mask[..., : new.shape[-1]] < torch.finfo(attention_mask.dtype).min / 2, 0)
+    return mixed(new, value), new
 
 
 def _changed(watch: dict[str, list[Change]], part: str, tensor: torch.Tensor) -> torch.Tensor:

@@ -59,7 +59,7 @@ def values_and_gradients(
         for places in parts:
             leaves = [tensor.detach().clone().requires_grad_() for tensor in embeddings]
             done = run_part(leaves, places, split=True)
-            values[:, places] = done.scores.detach()
+            values[:, places] = done.scores.detach().to(values.dtype)
             for which, of_stacks in _backward(done, leaves):
                 for gradient, part in zip(gradients, of_stacks):
                     gradient[places[which]] = part.to(gradient.dtype)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import threading
 import weakref
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import torch
@@ -17,22 +17,23 @@ from ecco_core.models.attention import Change, watched
 
 
 @contextlib.contextmanager
-def hooked(place: Place, change: Change) -> Iterator[None]:
+def hooked(place: Place, change: Change, *, first: bool = False) -> Iterator[None]:
     """Call `change` with the tensor at `place` at each pass; what it returns, if not None, takes its place.
 
     A place inside of the attention is passed only while the model is `attending`. The hook is gone when the block
     ends, also after an error or an interrupt.
+
+    Args:
+        first: have it called before the hooks that are there.
     """
-    change = _at_call(place, _scaled(change, place.scale))
-    if place.side not in ("input", "output"):
-        with watched(place.module, place.side, change):
-            yield
-        return
-    handle = (_on_input if place.side == "input" else _on_output)(place.module, change)
-    try:
+    with contextlib.ExitStack() as scope:
+        change = _at_call(place, _scaled(change, place.scale), scope)
+        if place.side in ("input", "output"):
+            handle = (_on_input if place.side == "input" else _on_output)(place.module, change, first)
+            scope.callback(handle.remove)
+        else:
+            scope.enter_context(watched(place.module, place.side, change))
         yield
-    finally:
-        handle.remove()
 
 
 def _scaled(change: Change, scale: float) -> Change:
@@ -48,22 +49,22 @@ def _scaled(change: Change, scale: float) -> Change:
     return scaled
 
 
-def _at_call(place: Place, change: Change) -> Change:
+def _at_call(place: Place, change: Change, scope: contextlib.ExitStack) -> Change:
     """The same change at one of the calls of a module that several layers share."""
     if place.call is None:
         return change
-    wanted, calls = place.call
-    count = -1
+    wanted, owner = place.call
+    calls: list[None] = []  # those of the forward that runs
 
     def at_call(tensor: torch.Tensor) -> torch.Tensor | None:
-        nonlocal count
-        count += 1
-        return change(tensor) if count % calls == wanted else None
+        calls.append(None)
+        return change(tensor) if len(calls) == wanted + 1 else None
 
+    scope.callback(owner.register_forward_pre_hook(lambda *_: calls.clear()).remove)
     return at_call
 
 
-def _on_input(module: nn.Module, change: Change) -> Any:
+def _on_input(module: nn.Module, change: Change, first: bool) -> Any:
     def hook(_: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         if args and isinstance(args[0], torch.Tensor):
             new = change(args[0])
@@ -74,20 +75,25 @@ def _on_input(module: nn.Module, change: Change) -> Any:
         new = change(kwargs[name])
         return None if new is None else (args, {**kwargs, name: new})
 
-    return module.register_forward_pre_hook(hook, with_kwargs=True)
+    return module.register_forward_pre_hook(hook, with_kwargs=True, prepend=first)
 
 
-def _on_output(module: nn.Module, change: Change) -> Any:
+def _on_output(module: nn.Module, change: Change, first: bool) -> Any:
     def hook(_: nn.Module, args: tuple[Any, ...], output: Any) -> Any:
-        first = output if isinstance(output, torch.Tensor) else output[0]
-        if not isinstance(first, torch.Tensor):
+        name: Any = 0
+        if isinstance(output, Mapping):  # such as a whole model's, with a loss before its logits if labels were given
+            name = "logits" if "logits" in output else next(iter(output))
+        tensor = output if isinstance(output, torch.Tensor) else output[name]
+        if not isinstance(tensor, torch.Tensor):
             raise ArchitectureError(f"No tensor leaves {type(module).__name__} first; its site cannot be read.")
-        new = change(first)
+        new = change(tensor)
         if new is None or isinstance(output, torch.Tensor):
             return new
+        if isinstance(output, Mapping):
+            return type(output)(**{**output, name: new})
         return [new, *output[1:]] if isinstance(output, list) else (new, *output[1:])
 
-    return module.register_forward_hook(hook)
+    return module.register_forward_hook(hook, prepend=first)
 
 
 def state_of(model: nn.Module) -> str:
@@ -114,10 +120,27 @@ def alone(model: nn.Module) -> Iterator[None]:
         yield
 
 
+_EAGER: list[Any] = []  # one entry for each block, in whichever thread
+
+
+@contextlib.contextmanager
+def uncompiled() -> Iterator[None]:
+    """Run what torch.compile made as it was written for the block: compiled code does not see hooks that come later."""
+    with _LOCKS_LOCK:
+        _EAGER.append(None if _EAGER else torch.compiler.set_stance("force_eager"))
+    try:
+        yield
+    finally:
+        with _LOCKS_LOCK:
+            stance = _EAGER.pop()
+            if stance is not None:  # the last block ends
+                stance.__exit__(None, None, None)
+
+
 @contextlib.contextmanager
 def evaluating(model: nn.Module) -> Iterator[None]:
-    """Have the model alone and in evaluation mode for the block; put each module back to its own mode after it."""
-    with alone(model):
+    """Have the model alone, uncompiled, in evaluation mode for the block; give each module its own mode back after."""
+    with alone(model), uncompiled():
         training = [module for module in model.modules() if module.training]
         try:
             for module in training:

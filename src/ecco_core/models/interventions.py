@@ -15,7 +15,7 @@ from torch import nn
 from ecco_core.errors import OptionError, did_you_mean, listed
 from ecco_core.models.architecture import Architecture, Place
 from ecco_core.models.attention import Change, attending
-from ecco_core.models.hooks import alone, hooked
+from ecco_core.models.hooks import alone, hooked, uncompiled
 from ecco_core.registry.structure import ATTENTION_SITES, CROSS_ATTENTION_SITES, OUTSIDE_BLOCKS
 
 Places = int | Sequence[int] | None
@@ -31,12 +31,13 @@ class Intervention:
     Attributes:
         kind: ``ablate``, ``scale``, ``add`` or ``replace``. `site`: where.
         layers: numbers from 0, -1 is the last; all that have the site if None.
-        units: which of the site's units (of a pattern: which keys). `heads`: which heads, at sites that have them.
+        units: which of the site's units; of a pattern which keys, by their positions. `heads`: which heads, at sites
+            that have them.
         positions: which tokens, from 0: a list, ``"prompt"``, ``"generated"``, ``"predicting"`` (those whose
             states choose a generated token: the prompt's last and on); all if None.
         stack: ``"decoder"`` or ``"encoder"``; the model's only stack, or the decoder, if empty.
-        value: a number, or a tensor ``(unit,)`` or ``(token, unit)``, or one such per layer; ``(token, unit)`` goes
-            by position, or along `positions` if these are a list of that length.
+        value: a number, or a tensor ``(unit,)`` or ``(token, unit)``, which goes by position, or along `positions` if
+            these are a list of that length; of another run, layer -> what it had, by position.
     """
 
     kind: str
@@ -73,7 +74,7 @@ def scale(site: str, factor: float, layer: Places = None, units: Places = None, 
     """Multiply a site by a number; see `ablate` for the rest."""
     if isinstance(factor, bool) or not isinstance(factor, (int, float)):
         raise OptionError(f"scale multiplies by a number, found {factor!r}.")
-    return _made("scale", site, layer, units, float(factor), where)
+    return _made("scale", site, layer, units, _value(factor), where)
 
 
 def add(site: str, value: Any, layer: Places = None, units: Places = None, **where: Any) -> Intervention:
@@ -100,106 +101,127 @@ def _made(kind: str, site: str, layer: Places, units: Places, value: Any, where:
     if not isinstance(site, str):
         raise OptionError(f"An intervention names a site such as 'mlp_post', found {site!r}.")
     if isinstance(positions, str) and positions not in WHEN:
-        raise OptionError(
-            f"positions are numbers or {listed(WHEN)}, found {positions!r}.{did_you_mean(positions, WHEN)}"
-        )
+        near = did_you_mean(positions, WHEN)
+        raise OptionError(f"positions are numbers or {listed(WHEN)}, found {positions!r}.{near}")
     told = f" by {value:g}" if kind == "scale" else ""
     if kind in ("add", "replace"):
-        number = isinstance(value, (int, float))
-        told = f" with {value:g}" if number else f" with {getattr(value, 'summary', type(value).__name__)}"
-        value = float(value) if number else _array(value)
-    return Intervention(
-        kind,
-        site,
-        _numbers(layer, "layer"),
-        _numbers(units, "units"),
-        _numbers(where.get("heads"), "heads"),
-        positions if isinstance(positions, str) else _numbers(positions, "positions"),
-        where.get("stack", ""),
-        value,
-        told,
-    )
+        value = _value(value)
+        told = f" with {value:g}" if isinstance(value, float) else f" with {type(value).__name__}"
+    units = _numbers(units, "units", 0 if site.endswith("pattern") else None)
+    of_layer = _numbers(layer, "layer"), units, _numbers(where.get("heads"), "heads")
+    positions = positions if isinstance(positions, str) else _numbers(positions, "positions", 0)
+    return Intervention(kind, site, *of_layer, positions, where.get("stack", ""), value, told)
 
 
-def _array(value: Any) -> Any:
-    """A tensor of what is given as numbers; anything else (a run) as it is."""
-    if isinstance(value, (np.ndarray, list, tuple)):
-        try:
+def _value(value: Any) -> Any:
+    """A number or a tensor of what is given as numbers; a run as it is."""
+    if hasattr(value, "transcript"):
+        return value
+    try:
+        if isinstance(value, (int, float, np.number)):
+            return float(value)
+        if isinstance(value, (np.ndarray, list, tuple)):
             value = torch.as_tensor(np.asarray(value, dtype=np.float32))
-        except (ValueError, TypeError) as error:
-            raise OptionError(
-                f"The value of an intervention is numbers, found {type(value).__name__}: {error}."
-            ) from error
-    if isinstance(value, torch.Tensor) and not 1 <= value.ndim <= 2:
-        raise OptionError(
-            f"The value of an intervention is (unit,) or (token, unit), found the shape {tuple(value.shape)}."
-        )
-    return value.detach().clone() if isinstance(value, torch.Tensor) else value
+        if not isinstance(value, torch.Tensor):
+            raise TypeError("give a number, a tensor, or a run")
+    except (ValueError, TypeError, OverflowError) as error:
+        raise OptionError(f"The value of an intervention is numbers, found {type(value).__name__}: {error}.") from error
+    if not 1 <= value.ndim <= 2:
+        raise OptionError(f"The value of an intervention is (unit,) or (token, unit), found {tuple(value.shape)}.")
+    return value.detach().clone()
 
 
-def _numbers(given: Any, what: str) -> tuple[int, ...] | None:
+def _numbers(given: Any, what: str, least: int | None = None) -> tuple[int, ...] | None:
     if given is None:
         return None
     several = [given] if isinstance(given, (int, np.integer)) else given
     try:
-        numbers = tuple(
-            int(number) for number in several if not isinstance(number, (bool, str)) and number == int(number)
-        )
+        numbers = tuple(int(n) for n in several if not isinstance(n, (bool, str)) and n == int(n))
         if len(numbers) != len(several) or not numbers:
             raise ValueError
     except (TypeError, ValueError) as error:
         raise OptionError(f"{what} takes a number or several, found {given!r}.") from error
+    if least is not None and min(numbers) < least:  # while a text is generated, its end is not known
+        raise OptionError(f"{what} of tokens count from {least}, found {min(numbers)}.")
     return numbers
 
 
-_PROMPTS: weakref.WeakKeyDictionary[nn.Module, tuple[int, ...]] = weakref.WeakKeyDictionary()
+_PROMPTS: weakref.WeakKeyDictionary[nn.Module, list[int]] = weakref.WeakKeyDictionary()
+_ACTIVE: weakref.WeakKeyDictionary[nn.Module, tuple[Intervention, ...]] = weakref.WeakKeyDictionary()
+_HOOKS: weakref.WeakKeyDictionary[nn.Module, contextlib.ExitStack] = weakref.WeakKeyDictionary()
 
 
 @contextlib.contextmanager
 def prompted(model: nn.Module, *lengths: int) -> Iterator[None]:
-    """Tell interventions how many tokens of each sequence are the prompt, for the time of the block."""
-    before = _PROMPTS.get(model)
-    _PROMPTS[model] = lengths
+    """Tell interventions how many tokens of each sequence are the prompt, if any are generated, for the block."""
+    before, _PROMPTS[model] = _PROMPTS.get(model, []), list(lengths)
     try:
         yield
     finally:
-        if before is None:
-            _PROMPTS.pop(model, None)
-        else:
-            _PROMPTS[model] = before
+        _PROMPTS[model] = before
+
+
+def active(model: nn.Module) -> tuple[Intervention, ...]:
+    """What a model is changed by, in order, as the thread that asks sees it: others' blocks are waited for."""
+    with alone(model):
+        return _ACTIVE.get(model, ())
+
+
+def _without(interventions: Sequence[Intervention], others: Sequence[Intervention]) -> tuple[Intervention, ...]:
+    """Interventions less others, each as often as it is among these, from the end."""
+    left = list(reversed(interventions))
+    for other in others:
+        if other in left:
+            left.remove(other)
+    return tuple(reversed(left))
+
+
+def under(model: nn.Module, made: Sequence[Intervention]) -> tuple[Intervention, ...]:
+    """What a model is changed by in a replay: as when that was made, then by others of the blocks around."""
+    return (*made, *_without(active(model), made))
 
 
 @contextlib.contextmanager
-def intervening(architecture: Architecture, interventions: Sequence[Intervention]) -> Iterator[None]:
-    """Apply interventions, in order, to every forward of the model in the block.
-
-    Raises:
-        OptionError: a site, layer, head, unit or position that does not exist.
-    """
+def intervening(architecture: Architecture, changes: Sequence[Intervention], *, again: bool = False) -> Iterator[None]:
+    """Change each forward of a model in the block, after blocks around, or, `again`, as in a replay (see `under`)."""
     model = architecture.model
+    with alone(model) if changes else contextlib.nullcontext():
+        before = active(model)
+        try:
+            _change(architecture, under(model, changes) if again else (*before, *changes))
+            yield
+        finally:  # any block may end first
+            _change(architecture, before if again else _without(active(model), changes))
+
+
+def _change(architecture: Architecture, interventions: Sequence[Intervention]) -> None:
+    """Take away the hooks that change a model, and place those of exactly these interventions."""
+    model = architecture.model
+    if tuple(interventions) == active(model):
+        return
+    _HOOKS.pop(model, contextlib.ExitStack()).close()
+    _ACTIVE[model] = tuple(interventions)
     with contextlib.ExitStack() as scope:
         if interventions:
-            scope.enter_context(alone(model))
+            scope.enter_context(uncompiled())
         clocks: dict[str, _Clock] = {}
         for intervention in interventions:
             stack = stack_of(architecture, intervention)
             if stack not in clocks:
-                clocks[stack] = _Clock(model, architecture, stack)
-                scope.enter_context(clocks[stack].running())
+                clocks[stack] = _Clock(architecture, stack, scope)
             for place, change in _changes(architecture, intervention, stack, clocks[stack]):
                 scope.enter_context(hooked(place, change))
         inside = {*ATTENTION_SITES, *CROSS_ATTENTION_SITES}
         if any(intervention.site in inside for intervention in interventions):
             scope.enter_context(attending(model))
-        yield
+        _HOOKS[model] = scope.pop_all()
 
 
 def stack_of(architecture: Architecture, intervention: Intervention) -> str:
     """The stack that an intervention means."""
-    if intervention.stack:
-        architecture.stack(intervention.stack)
-        return intervention.stack
-    return "decoder" if "decoder" in architecture.stacks else architecture.stacks[0]
+    stack = intervention.stack or ("decoder" if "decoder" in architecture.stacks else architecture.stacks[0])
+    architecture.stack(stack)
+    return stack
 
 
 def layers_of(architecture: Architecture, intervention: Intervention, stack: str) -> tuple[int | None, ...]:
@@ -223,29 +245,34 @@ def _changes(
     architecture: Architecture, intervention: Intervention, stack: str, clock: _Clock
 ) -> Iterator[tuple[Place, Change]]:
     site = intervention.site
-    heads = _head_count(architecture, site) if intervention.heads else 0
+    if intervention.heads and site not in _BY_HEADS:
+        raise OptionError(f"The site {site!r} has no heads; those with heads are {listed(_BY_HEADS)}.")
     for layer in layers_of(architecture, intervention, stack):
         place = architecture.place(site, layer, stack)
-        if place.side == "pattern" and not _editable(architecture, layer, stack, site):
-            raise OptionError(
-                f"{type(architecture.model).__name__} computes its attention outside of transformers' attention "
-                "interface; its pattern can be read, not changed. Change 'z' instead."
-            )
+        heads = _head_count(architecture, intervention, layer, stack) if intervention.heads else 0
+        if place.side == "pattern" and site.replace("pattern", "q") not in architecture.sites(stack):
+            name = type(architecture.model).__name__
+            raise OptionError(f"{name} has its own attention: its pattern can be read, not changed; change 'z'.")
         value = intervention.value
         value = value[layer] if isinstance(value, Mapping) else value
+        names = {"input": ("in_features", "nx"), "output": ("out_features", "nf", "embedding_dim")}.get(place.side, ())
+        width = next((getattr(place.module, name) for name in names if hasattr(place.module, name)), None)
+        if width is not None:  # the width of others is known at the first forward
+            _mask(intervention.units, width, "unit", intervention)
         yield place, _Edit(intervention, site, value, heads, clock)
 
 
-def _editable(architecture: Architecture, layer: int | None, stack: str, site: str) -> bool:
-    return any(s in architecture.sites(stack) for s in ("cross_q" if site.startswith("cross_") else "q",))
-
-
-def _head_count(architecture: Architecture, site: str) -> int:
-    if site not in _BY_HEADS:
-        raise OptionError(f"The site {site!r} has no heads; those with heads are {listed(_BY_HEADS)}.")
-    config = architecture.model.config
-    names = ("num_attention_heads", "n_head", "n_heads", "num_heads", "decoder_attention_heads")
-    return next((int(n) for name in names if isinstance(n := getattr(config, name, None), int)), 0)
+def _head_count(architecture: Architecture, intervention: Intervention, layer: int | None, stack: str) -> int:
+    """The number of query heads of a layer: as its attention says, else as the config says for its stack."""
+    module = architecture.attention(layer or 0, stack, cross=intervention.site.startswith("cross_"))
+    names = (f"{stack}_attention_heads", "num_attention_heads", "n_head", "n_heads", "num_heads")
+    of = ((module, names[1:]), (architecture.model.config, names))
+    heads = next((n for where, some in of for name in some if isinstance(n := getattr(where, name, None), int)), 0)
+    if not heads:
+        raise OptionError(f"How many heads a layer has is not known, so {intervention!r} cannot be made; name units.")
+    if intervention.site not in ("k", "v", "cross_k", "cross_v"):  # these may have fewer
+        _mask(intervention.heads, heads, "head", intervention)
+    return heads
 
 
 def _owners(model: nn.Module, architecture: Architecture, stack: str) -> list[nn.Module]:
@@ -260,36 +287,32 @@ def _owners(model: nn.Module, architecture: Architecture, stack: str) -> list[nn
 class _Clock:
     """Knows the position of every token of a stack in the forward that runs, cached generation included."""
 
-    def __init__(self, model: nn.Module, architecture: Architecture, stack: str) -> None:
-        self._model = model
-        self._owners = _owners(model, architecture, stack)
-        self._depth = 0
-        self._generates = stack == "decoder"
+    def __init__(self, architecture: Architecture, stack: str, scope: contextlib.ExitStack) -> None:
+        self._model: nn.Module = architecture.model
+        self._owners = _owners(self._model, architecture, stack)
+        for owner in self._owners:  # of modules within each other, the outermost tells
+            scope.callback(owner.register_forward_pre_hook(self._enter, with_kwargs=True).remove)
+            scope.callback(owner.register_forward_hook(self._leave, always_call=True).remove)
+        self._outermost: nn.Module | None = None  # the owner whose forward runs
+        self._generates = stack == "decoder" or len(architecture.stacks) == 1
         self._passed = 0
-        self._prompts: tuple[int, ...] | None = None
+        self._prompts: list[int] | None = None
         self._positions = torch.zeros(1, 1, dtype=torch.long)
 
-    @contextlib.contextmanager
-    def running(self) -> Iterator[None]:
-        """Watch the stack's forwards for the time of the block; of modules within each other, the outermost tells."""
-        with contextlib.ExitStack() as scope:
-            for owner in self._owners:
-                scope.callback(owner.register_forward_pre_hook(self._enter, with_kwargs=True).remove)
-                scope.callback(owner.register_forward_hook(self._leave, always_call=True).remove)
-            yield
+    def _leave(self, owner: nn.Module, *_: Any) -> None:
+        if owner is self._outermost:
+            self._outermost = None
 
-    def _leave(self, *_: Any) -> None:
-        self._depth -= 1
-
-    def _enter(self, _: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-        self._depth += 1
-        if self._depth == 1:
+    def _enter(self, owner: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        outer = self._owners[: self._owners.index(owner)]
+        interrupted = _PROMPTS.get(self._model) is not self._prompts  # so that it was never left
+        if self._outermost not in outer or interrupted:
+            self._outermost = owner
             self._tick(args, kwargs)
 
     def _tick(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-        tokens = next(
-            t for t in (kwargs.get("input_ids"), kwargs.get("inputs_embeds"), *args) if isinstance(t, torch.Tensor)
-        )
+        given = (kwargs.get("input_ids"), kwargs.get("inputs_embeds"), *args)
+        tokens = next(tensor for tensor in given if isinstance(tensor, torch.Tensor))
         batch, length = tokens.shape[:2]
         if _PROMPTS.get(self._model) is not self._prompts:  # a new run begins
             self._prompts, self._passed = _PROMPTS.get(self._model), 0
@@ -297,16 +320,15 @@ class _Clock:
         self._passed = offset + length
         mask = kwargs.get("attention_mask")
         shift = torch.zeros(batch, dtype=torch.long, device=tokens.device)
+        self.padding_known = mask is None or batch == 1
         if isinstance(mask, torch.Tensor) and mask.ndim == 2 and len(mask) == batch:
-            shift = (mask.cumsum(-1) == 0).sum(-1).to(tokens.device)
+            self.padding_known, shift = True, (mask.cumsum(-1) == 0).sum(-1).to(tokens.device)
         self._positions = torch.arange(offset + length, device=tokens.device) - shift[:, None]
-        self._length = length
 
     def _offset(self, kwargs: dict[str, Any], length: int) -> int:
         """How many tokens went before: what the cache says, else what was counted."""
-        cache = next(
-            (c for n in ("past_key_values", "cache_params", "state") if (c := kwargs.get(n)) is not None), None
-        )
+        names = ("past_key_values", "cache_params", "state")
+        cache = next((kwargs[name] for name in names if kwargs.get(name) is not None), None)
         if cache is None:
             return 0
         if hasattr(cache, "get_seq_length"):
@@ -318,13 +340,6 @@ class _Clock:
         """Positions ``(sequence, token)`` of the last `tokens` tokens; below 0 is padding."""
         return self._positions[:, -tokens:]
 
-    def prompt_lengths(self, batch: int) -> torch.Tensor | None:
-        """Number of tokens of each sequence's prompt ``(sequence, 1)``; None if nobody told."""
-        if not self._prompts:
-            return None
-        each = torch.tensor(self._prompts, device=self._positions.device)
-        return each.repeat_interleave(max(1, batch // len(each)))[:batch, None]
-
     def chosen(self, wanted: tuple[int, ...] | str | None, tokens: int) -> torch.Tensor:
         """Which of the last `tokens` tokens are wanted, ``(sequence, token)`` truth values."""
         positions = self.positions(tokens)
@@ -332,9 +347,10 @@ class _Clock:
             return positions >= 0
         if not isinstance(wanted, str):
             return torch.isin(positions, torch.tensor(wanted, device=positions.device))
-        prompt = self.prompt_lengths(len(positions)) if self._generates else None
-        if prompt is None:  # all of it was given
-            return positions >= 0 if wanted == "prompt" else torch.zeros_like(positions, dtype=torch.bool)
+        if not self._prompts or not self._generates:  # all of it was given
+            return (positions >= 0) & (wanted == "prompt")
+        each = torch.tensor(self._prompts, device=positions.device)
+        prompt = each.repeat_interleave(max(1, len(positions) // len(each)))[: len(positions), None]
         if wanted == "prompt":
             return (positions >= 0) & (positions < prompt)
         return positions >= (prompt - 1 if wanted == "predicting" else prompt)
@@ -363,35 +379,49 @@ class _Edit:
         """Positions ``(sequence, token)`` of the tokens along a site, and which of them are meant."""
         wanted = self.intervention.positions
         if self.site in ("cross_k", "cross_v"):
-            if wanted is not None:
-                raise OptionError(
-                    f"{self.site} holds the encoder's tokens; leave positions out of {self.intervention!r}."
-                )
+            self._without_positions("holds the encoder's tokens")
             index = torch.arange(tokens, device=self.clock.positions(1).device)[None]
             return index, torch.ones_like(index, dtype=torch.bool)
+        return self._positions(tokens), self.clock.chosen(wanted, tokens)
+
+    def _positions(self, tokens: int) -> torch.Tensor:
+        """Positions ``(sequence, token)`` of the tokens along an axis, which the clock's last ones are."""
         index = self.clock.positions(tokens)
-        if index.shape[1] != tokens:
-            raise OptionError(
-                f"{self.site} cannot be changed with a cache of fixed size; generate with the default one."
-            )
-        return index, self.clock.chosen(wanted, tokens)
+        by_token = self.intervention.positions is not None or getattr(self.value, "ndim", 0) > 1
+        if index.shape[1] != tokens or (by_token and not self.clock.padding_known):
+            raise OptionError(f"{self.site} cannot be changed so with a cache of fixed size; generate without it.")
+        return index
+
+    def _without_positions(self, why: str) -> None:
+        if self.intervention.positions is not None:
+            raise OptionError(f"{self.site} {why}; leave positions out of {self.intervention!r}.")
 
     def _as_rows(self, tensor: torch.Tensor) -> torch.Tensor:
         """``(sequence, token, unit)`` of a site, also of one that comes as ``(sequence × token, unit)``."""
         if tensor.ndim == 3:
             return tensor
-        return tensor.reshape(len(self.clock.positions(1)), -1, tensor.shape[-1])
+        sequences = len(self.clock.positions(1))
+        if self.site == "logits" and len(tensor) == sequences:
+            self._without_positions("are those of classes, not of tokens")
+        return tensor.reshape(sequences, -1, tensor.shape[-1])
+
+    def _keys(self, n: int, device: torch.device) -> torch.Tensor:
+        """Position ``(sequence, key)`` of each key of a pattern; a cache may hold the last ones only."""
+        return torch.arange(n, device=device)[None] if self.site == "cross_pattern" else self._positions(n).to(device)
 
     def _units(self, rows: torch.Tensor, by_head: bool) -> torch.Tensor:
         """Which units are meant, along the last axes of `rows`."""
         device, n = rows.device, rows.shape[-1]
         units = self.intervention.units
-        if self.site.endswith("pattern") and units is not None:  # keys, of which there are more with every token
-            units = tuple(unit for unit in units if unit < n)
-        chosen = _mask(units, n, "unit", self.intervention).to(device)
+        if self.site.endswith("pattern") and units is not None:
+            chosen = torch.isin(self._keys(n, device), torch.tensor(units, device=device))[:, None, None]
+        else:
+            chosen = _mask(units, n, "unit", self.intervention).to(device)
         if self.intervention.heads is None:
             return chosen
         heads = rows.shape[2] if by_head else self.heads
+        if n % heads and not by_head:
+            raise OptionError(f"{self.site} has {n} units, which are not those of {heads} heads; name units.")
         of_heads = _mask(self.intervention.heads, heads, "head", self.intervention).to(device)
         return chosen & (of_heads[:, None] if by_head else of_heads.repeat_interleave(n // heads))
 
@@ -401,25 +431,30 @@ class _Edit:
         if not isinstance(self.value, torch.Tensor):
             return self.value, everywhere
         value = self.value.to(device=rows.device, dtype=rows.dtype)
-        units = self.intervention.units
-        if units is not None and value.shape[-1] == len(units) != rows.shape[-1]:
-            wide = value.new_zeros(*value.shape[:-1], rows.shape[-1])
+        units, n, from_run = self.intervention.units, rows.shape[-1], isinstance(self.intervention.value, Mapping)
+        by_key = self.site.endswith("pattern")
+        if units is not None and not from_run and value.shape[-1] == len(units) and (by_key or len(units) != n):
+            wide = value.new_zeros(*value.shape[:-1], max(units) + 1 if by_key else n)
             wide[..., list(units)] = value
             value = wide
-        if value.shape[-1] != rows.shape[-1]:
-            raise OptionError(
-                f"The value of {self.intervention!r} has {value.shape[-1]} units; the site has {rows.shape[-1]}."
-            )
+        if value.shape[-1] != n and not by_key:
+            raise OptionError(f"The value of {self.intervention!r} has {value.shape[-1]} units; the site has {n}.")
+        if by_key:
+            keys = self._keys(n, rows.device)[:, None, None]
+            everywhere = (keys >= 0) & (keys < value.shape[-1])
+            keys = keys.clamp(0, value.shape[-1] - 1)
         if value.ndim == 1:
-            return value, everywhere
+            return (value[keys] if by_key else value), everywhere
         wanted = self.intervention.positions
-        if isinstance(wanted, tuple) and len(wanted) == len(value):
+        if isinstance(wanted, tuple) and len(wanted) == len(value) and not from_run:
             spread = value.new_zeros(max(wanted) + 1, *value.shape[1:])
             spread[list(wanted)] = value
             value = spread
         there = (index >= 0) & (index < len(value))
         filled = value[index.clamp(0, len(value) - 1)]
-        return filled, there.view(*there.shape, *[1] * (rows.ndim - 2))
+        filled = filled.unsqueeze(2) if filled.ndim < rows.ndim else filled  # the same for every head
+        filled = torch.take_along_dim(filled, keys, -1) if by_key else filled
+        return filled, there.view(*there.shape, *[1] * (rows.ndim - 2)) & everywhere
 
 
 _CHANGED: dict[str, Callable[[torch.Tensor, Any], torch.Tensor]] = {

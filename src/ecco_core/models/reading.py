@@ -111,15 +111,12 @@ def _reports(architecture: Architecture, output: Any, keys: Sequence[Key]) -> di
     found = {}
     for key in keys:
         stack, site, layer = key
-        names = {"encoder": "encoder_attentions", "decoder": "decoder_attentions"}
-        name = "cross_attentions" if site.startswith("cross_") else names[stack]
+        name = "cross_attentions" if site.startswith("cross_") else f"{stack}_attentions"
         told = getattr(output, name, None) or getattr(output, "attentions", None)
         layers = architecture.layers_with(site, stack)
         if not told or len(told) != len(layers) or told[layers.index(layer or 0)] is None:
-            raise ArchitectureError(
-                f"{type(architecture.model).__name__} reports no attention patterns; load it with "
-                "attn_implementation='eager'."
-            )
+            name = type(architecture.model).__name__
+            raise ArchitectureError(f"{name} reports no attention patterns; load it with attn_implementation='eager'.")
         found[key] = told[layers.index(layer or 0)]
     return found
 
@@ -133,9 +130,7 @@ def as_tokens(tensor: torch.Tensor, site: str, feed: Feed, stack: str) -> torch.
     if stack not in feed.ids or (tensor.shape[0] == len(feed) and tensor.ndim == 2 and site == "logits"):
         return tensor
     batch, tokens = feed.ids[stack].shape
-    if tensor.shape[:2] == (batch, tokens):
-        return tensor.reshape(batch, tokens, -1)
-    if tensor.shape[0] == batch * tokens:  # OPT's neurons, routers
+    if tensor.shape[:2] == (batch, tokens) or tensor.shape[0] == batch * tokens:  # OPT's neurons, routers
         return tensor.reshape(batch, tokens, -1)
     raise ArchitectureError(
         f"What is read as {site} has the shape {tuple(tensor.shape)}; expected {batch} × {tokens} tokens along it."
@@ -144,14 +139,9 @@ def as_tokens(tensor: torch.Tensor, site: str, feed: Feed, stack: str) -> torch.
 
 def _cut(tensor: torch.Tensor, site: str, feed: Feed, stack: str, n: int) -> torch.Tensor:
     """One sequence without its padding; a copy where something is cut away, so that no more is kept than asked for."""
-    row = tensor[n]
+    row, lengths = tensor[n], {stack: of_stack[n] for stack, of_stack in feed.lengths.items()}
     if site.endswith("pattern"):
-        of_keys = "encoder" if site.startswith("cross_") else stack
-        row = row[:, : _length(feed, stack, n), : _length(feed, of_keys, n)]
+        row = row[:, : lengths.get(stack), : lengths.get("encoder" if site.startswith("cross_") else stack)]
     elif row.ndim > 1:
-        row = row[: _length(feed, "encoder" if site in ("cross_k", "cross_v") else stack, n)]
+        row = row[: lengths.get("encoder" if site in ("cross_k", "cross_v") else stack)]
     return row if row.numel() == tensor.numel() else row.clone()
-
-
-def _length(feed: Feed, stack: str, n: int) -> int | None:
-    return feed.lengths[stack][n] if stack in feed.lengths else None

@@ -20,7 +20,7 @@ from ecco_core.models.architecture import Place
 from ecco_core.models.feed import Feed
 from ecco_core.models.gradients import CHUNK, Pass, values_and_gradients
 from ecco_core.models.hooks import alone, evaluating, hooked
-from ecco_core.models.interventions import prompted
+from ecco_core.models.interventions import active, prompted
 from ecco_core.models.reading import without_cache
 from ecco_core.registry.structure import GENERATING
 
@@ -158,7 +158,7 @@ class ScoreModule(nn.Module):
         """Embed token ids ``(token,)`` as the model does; returns ``(token, unit)``, detached."""
         embedding = self.embeddings[stack or self.transcript.stack]
         with alone(self.model), torch.no_grad():
-            embedded: torch.Tensor = embedding(ids.to(embedding.weight.device))
+            embedded: torch.Tensor = embedding.forward(ids.to(embedding.weight.device))  # hooks change it afterwards
             return embedded.detach()
 
     def forward(self, *embeddings: torch.Tensor) -> torch.Tensor:
@@ -278,23 +278,16 @@ class ScoreModule(nn.Module):
             ArchitectureError: the model's forward does not use its embedding modules exactly once.
         """
         if self._classes and len(embeddings[0]) > 1 and getattr(self.model.config, "pad_token_id", None) is None:
-            singles = [
-                self.run_part([e[n : n + 1] for e in embeddings], places, split=split)
-                for n in range(len(embeddings[0]))
-            ]  # without a padding token, these heads take one sequence
-            return Pass(torch.cat([single.scores for single in singles]))
+            # without a padding token, these heads take one sequence
+            singles = [[tensor[n : n + 1] for tensor in embeddings] for n in range(len(embeddings[0]))]
+            return Pass(torch.cat([self.run_part(single, places, split=split).scores for single in singles]))
         rows, first = self._rows[places], self._variant[places].min()
         which = (self._variant[places] - first).tolist()
         masked = self._masked[int(first) : int(first) + max(which) + 1]
         inputs, feed = self._fed(embeddings, int(rows.max()) + 1 if self._shifted else None, masked)
+        batch, length = len(embeddings[0]), feed.ids[self.transcript.stack].shape[1]
         cut = _RowCut(
-            self.model,
-            rows,
-            torch.tensor(which),
-            variants=len(masked),
-            batch=len(embeddings[0]),
-            length=feed.ids[self.transcript.stack].shape[1],
-            split=split,
+            self.model, rows, torch.tensor(which), variants=len(masked), batch=batch, length=length, split=split
         )
         uses = dict.fromkeys(self.stacks, 0)
 
@@ -307,14 +300,14 @@ class ScoreModule(nn.Module):
 
         with contextlib.ExitStack() as scope:
             scope.enter_context(evaluating(self.model))
-            scope.enter_context(prompted(self.model, self.transcript.n_input_tokens))
-            for stack in self.stacks:
-                scope.enter_context(hooked(Place(self.embeddings[stack], "output"), substitute(stack)))
+            scope.enter_context(prompted(self.model, *([self.transcript.n_input_tokens] if self._shifted else [])))
+            for stack in self.stacks:  # before the hooks of interventions
+                scope.enter_context(hooked(Place(self.embeddings[stack], "output"), substitute(stack), first=True))
             if self._again is not None:
                 scope.enter_context(_embedded_again(self._again, feed.ids[self.stacks[0]], inputs[self.stacks[0]]))
             scope.enter_context(self._scope())
-            if not self._classes:
-                scope.enter_context(cut.placed())
+            if not self._classes and not any(change.site == "logits" for change in active(self.model)):
+                scope.enter_context(cut.placed())  # changes of logits need all rows
             output = self.model(**feed.arguments(), **without_cache(self.model), return_dict=True)
         wrong = next((stack for stack, n in uses.items() if n != 1), None)
         if wrong:
@@ -380,7 +373,7 @@ def _embedded_again(module: nn.Module, ids: torch.Tensor, embeddings: torch.Tens
             return torch.cat([embedded[:, :1], embeddings[:, :-1]], 1)
         raise ArchitectureError("The decoder reads other tokens than the encoder; its inputs cannot be substituted.")
 
-    with hooked(Place(module, "input"), seen.append), hooked(Place(module, "output"), change):
+    with hooked(Place(module, "input"), seen.append), hooked(Place(module, "output"), change, first=True):
         yield
 
 
@@ -414,10 +407,7 @@ class _RowCut:
     def placed(self) -> Iterator[None]:
         """Hook the head for the time of the block."""
         head = self.model.get_output_embeddings() if hasattr(self.model, "get_output_embeddings") else None
-        if isinstance(head, nn.Module):
-            with hooked(Place(head, "input"), self._change):
-                yield
-        else:
+        with hooked(Place(head, "input"), self._change) if isinstance(head, nn.Module) else contextlib.nullcontext():
             yield
 
     def chosen(self, tensor: torch.Tensor) -> torch.Tensor:

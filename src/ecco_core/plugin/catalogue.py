@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 _CAPTUM = """integrated_gradients ig saliency input_x_gradient grad_x_input feature_ablation occlusion
-    feature_permutation shapley_value_sampling svs shapley_values kernel_shap lime"""
+    feature_permutation shapley_value_sampling svs shapley_values kernel_shap lime deep_lift dl deep_lift_shap dls
+    gradient_shap gs noise_tunnel smoothgrad guided_backprop gb deconvolution deconv guided_grad_cam gg lrp"""
 _ANALYSES = {"ecco-captum": tuple(_CAPTUM.split())}
 _MEDIA = {"ecco-html": ("text/html", ".html", ".htm"), "ecco-terminal": ("text/x-ansi", ".ansi")}
 _SOURCES = {"ecco-tiny": ("tiny",)}
@@ -13,8 +14,5 @@ SOURCE_NAMES = tuple(name for names in _SOURCES.values() for name in names)
 
 def install_for(name: str, before: str = "") -> str:
     """Return `before` and the ``pip install`` command that brings `name`, or nothing if we know of none."""
-    for catalogue in (_ANALYSES, _MEDIA, _SOURCES):
-        for distribution, names in catalogue.items():
-            if name in names:
-                return f"{before}pip install {distribution}"
-    return ""
+    brought = [(distribution, names) for each in (_ANALYSES, _MEDIA, _SOURCES) for distribution, names in each.items()]
+    return next((f"{before}pip install {distribution}" for distribution, names in brought if name in names), "")

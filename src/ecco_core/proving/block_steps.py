@@ -13,6 +13,7 @@ from ecco_core.proving.tracing import Call, Trace
 from ecco_core.registry.structure import Side, Site, Value
 
 MOST_ADDED = 4  # what a block adds to its stream at most: attention, cross attention, mixer, MLP
+HALF = {torch.bfloat16: 2e-2, torch.float16: 3e-3}  # how far sums in half precision may be off
 Explain = Callable[[float], Value]
 
 
@@ -216,7 +217,7 @@ class Block:
 def tolerance_of(call: Call) -> float:
     """How far sums in a model's own precision may be off."""
     dtype = call.left.dtype if call.left is not None else torch.float32
-    return {torch.bfloat16: 2e-2, torch.float16: 3e-3}.get(dtype, 1e-5)
+    return HALF.get(dtype, 1e-5)
 
 
 def sites_of(block: Block, explain: Explain) -> tuple[dict[str, list[Site]], dict[str, str]]:

@@ -6,6 +6,7 @@ Parts are found by the numbers that pass through them; names only order what the
 from __future__ import annotations
 
 import itertools
+import math
 import re
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -19,7 +20,7 @@ from ecco_core.errors import ArchitectureError
 from ecco_core.models.architecture import Architecture
 from ecco_core.models.feed import Feed
 from ecco_core.models.hooks import evaluating
-from ecco_core.proving.block_steps import Block, rows, same, sites_of
+from ecco_core.proving.block_steps import HALF, Block, rows, same, sites_of
 from ecco_core.proving.tracing import Call, traced
 from ecco_core.proving.verify import Verification, verify
 from ecco_core.registry.structure import (
@@ -41,6 +42,7 @@ _WIDTHS = ("d_model", "hidden_size", "n_embd", "dim")
 _LAYERS = ("num_hidden_layers", "n_layer", "n_layers", "num_layers", "encoder_layers", "decoder_layers")
 _ORDER = ("attn_out", "z", "mixer_out", "cross_attn_out", "cross_z", "resid_mid", "mlp_post", "mlp_out", "router")
 _INSIDE_ATTENTION = (*ATTENTION_SITES, *CROSS_ATTENTION_SITES)
+EXACT = 1e-4  # relative, of logits
 MOST_MODULES = 4  # in a row, from the last block to the final norm's end or from there to the logits
 
 
@@ -178,7 +180,7 @@ class _Detector:
                 ([*names, call.name], call.left)
                 for names, tensor in ends
                 for call in outside
-                if same(call.entered, tensor) and not same(call.left, tensor)
+                if _handed(tensor, call) and not same(call.left, tensor)
             ]
 
     def final_norm(self, stack: str) -> tuple[ModulePath, ...]:
@@ -213,15 +215,20 @@ class _Detector:
         tensors = itertools.chain(self.model.named_buffers(), self.model.named_parameters())
         biases = [(name, t) for name, t in tensors if t.numel() == logits.shape[1] and t.is_floating_point()]
         caps = [k for k, v in vars(self.config).items() if "cap" in k and isinstance(v, (int, float)) and v > 0]
+        fits = []
         for cap in (None, *caps):
             bound = getattr(self.config, cap) if cap else None
             before = bound * torch.atanh(logits / bound) if bound else logits
             for name, bias in (("", 0.0), *biases):
-                ratio = _ratio(before, made + (bias.double().flatten() if isinstance(bias, torch.Tensor) else bias))
-                if ratio:
-                    scale = None if abs(ratio - 1) < 1e-4 else explained(ratio, self.config, "logit")
-                    return Logits(bias=name, scale=scale, cap=Value(key=cap) if cap else None)
-        return None
+                added = bias.detach().double().flatten().cpu() if isinstance(bias, torch.Tensor) else bias
+                fits.append((*_fit(before, made + added), name, cap))
+        most = HALF.get(next(self.model.parameters()).dtype, EXACT)
+        near = next((fit for fit in fits if fit[1] <= EXACT), min(fits, key=lambda fit: fit[1]))
+        ratio, error, name, cap = near
+        if error > most:
+            return None
+        scale = None if abs(ratio - 1) < most else explained(ratio, self.config, "logit")
+        return Logits(bias=name, scale=scale, cap=Value(key=cap) if cap else None)
 
     def embedding(self, stack: str) -> str:
         """The path of a stack's embedding, from the base model; empty if the model itself names it."""
@@ -299,13 +306,27 @@ def _vocabulary(model: Any) -> int:
     return int(model.get_input_embeddings().weight.shape[0])
 
 
+def _handed(tensor: torch.Tensor | None, call: Call) -> bool:
+    """Whether a tensor, in the precision of what enters a call, is what enters it: heads may be less precise."""
+    entered = call.entered
+    cast = tensor is not None and entered is not None and entered.is_floating_point()
+    return same(entered, tensor.to(entered.dtype) if cast else tensor)  # type: ignore[union-attr]
+
+
 def _ratio(one: torch.Tensor | None, other: torch.Tensor | None) -> float | None:
     """The positive number by which the other has to be multiplied to be the one, None if there is none."""
     a, b = rows(one), rows(other)
-    if a is None or b is None or a.shape != b.shape or not b.norm() > 0:
+    if a is None or b is None or a.shape != b.shape:
         return None
+    ratio, error = _fit(a, b)
+    return ratio if error <= EXACT else None
+
+
+def _fit(a: torch.Tensor, b: torch.Tensor) -> tuple[float, float]:
+    """The number by which `b` is nearest to `a`, and how far it is then; infinite if there is no positive one."""
     ratio = float((a * b).sum() / b.norm() ** 2)
-    return ratio if ratio > 0 and bool((a - ratio * b).norm() <= 1e-4 * a.norm()) else None
+    error = float((a - ratio * b).norm() / a.norm())
+    return ratio, error if ratio > 0 and error >= 0 else math.inf
 
 
 def _one_mixer(layers: Sequence[dict[str, list[Site]]]) -> None:

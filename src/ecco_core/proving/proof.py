@@ -11,7 +11,6 @@ import attrs
 import torch
 from torch import nn
 
-from ecco_core.errors import ArchitectureError
 from ecco_core.models.architecture import Architecture
 from ecco_core.models.feed import Feed
 from ecco_core.models.reading import Key, read, without_cache
@@ -118,11 +117,11 @@ class Evidence:
         keys = [key for key in keys if key[1] != "logits" or (key == last and self.task in s.HEAD_TASKS)]
         try:
             (self.found,) = read(self.model, self.architecture, self.feed, keys)
-        except ArchitectureError:
+        except Exception:
             for key in keys:
                 try:
                     self.found |= read(self.model, self.architecture, self.feed, [key])[0]
-                except ArchitectureError as error:
+                except Exception as error:
                     self.add("reading", key[0], key[1], "failed", f"{self.at(*key)}: {error}", layer=key[2])
 
     def layers(self, stack: str, *sites: str) -> list[int]:
@@ -165,8 +164,8 @@ def error_of(
     """Norm of the difference relative to `size`, or to the norm of `theirs`; infinite where ours cannot be computed."""
     try:
         value = ours if isinstance(ours, torch.Tensor) else ours()
-    except (RuntimeError, TypeError, ValueError, IndexError):
+    except Exception:  # a wrong module, which takes something else
         return math.inf
-    if value.shape != theirs.shape:
+    if not isinstance(value, torch.Tensor) or value.shape != theirs.shape:
         return math.inf
     return float((value.float() - theirs.float()).norm() / (theirs.float().norm() if size is None else size))

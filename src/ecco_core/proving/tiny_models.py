@@ -8,7 +8,7 @@ from typing import Any
 
 from ecco_core.errors import ArchitectureError, OptionError, listed
 from ecco_core.registry import lookup
-from ecco_core.registry.structure import TASKS
+from ecco_core.registry.structure import AUTO
 
 #: Size -> the names that config classes have for it.
 SIZES: Mapping[int, tuple[str, ...]] = {
@@ -41,15 +41,6 @@ SIZES: Mapping[int, tuple[str, ...]] = {
 LARGEST = 20_000_000  # parameters
 _SPECIAL = {"eos_token_id": 2, "decoder_start_token_id": 2, "unk_token_id": 3}
 _KINDS = ("layer_types", "mlp_layer_types", "layers_block_type", "block_types")  # kind of each layer, in a list
-#: Task -> transformers' auto class and table of classes for it.
-_AUTO = {
-    "causal": ("AutoModelForCausalLM", "MODEL_FOR_CAUSAL_LM_MAPPING"),
-    "masked": ("AutoModelForMaskedLM", "MODEL_FOR_MASKED_LM_MAPPING"),
-    "seq2seq": ("AutoModelForSeq2SeqLM", "MODEL_FOR_SEQ_TO_SEQ_CAUSAL_LM_MAPPING"),
-    "sequence_classification": ("AutoModelForSequenceClassification", "MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING"),
-    "token_classification": ("AutoModelForTokenClassification", "MODEL_FOR_TOKEN_CLASSIFICATION_MAPPING"),
-    "backbone": ("AutoModel", "MODEL_MAPPING"),
-}
 
 
 def tasks_of(model_type: str) -> tuple[str, ...]:
@@ -57,7 +48,7 @@ def tasks_of(model_type: str) -> tuple[str, ...]:
     import transformers
 
     config = _config_class(model_type)
-    return tuple(task for task in TASKS if config in getattr(transformers, _AUTO[task][1]))
+    return tuple(task for task, (_, table) in AUTO.items() if config in getattr(transformers, table))
 
 
 def tiny_model(
@@ -83,7 +74,7 @@ def tiny_model(
         )
     entry = lookup.find(model_type)
     given = {**(entry.structure.tiny.get(model_type, {}) if entry else {}), **(overrides or {})}
-    auto = getattr(transformers, _AUTO[task][0])
+    auto = getattr(transformers, AUTO[task][0])
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         try:

@@ -16,6 +16,11 @@ from ecco_core.models.hooks import evaluating
 from ecco_core.models.reading import without_cache
 
 
+def is_light(module: nn.Module) -> bool:
+    """Whether a module has no matrix: a norm, an activation, a dropout."""
+    return all(sum(size > 1 for size in p.shape) < 2 for p in module.parameters())
+
+
 @attrs.define(eq=False)
 class Call:
     """One call of a module.
@@ -35,8 +40,8 @@ class Call:
 
     @property
     def light(self) -> bool:
-        """Whether the module has no matrix: a norm, an activation, a dropout."""
-        return all(sum(size > 1 for size in p.shape) < 2 for p in self.module.parameters())
+        """Whether the module has no matrix."""
+        return is_light(self.module)
 
     @property
     def projects(self) -> bool:

@@ -28,6 +28,7 @@ from ecco_core.proving.proof import (
     numbers_in,
 )
 from ecco_core.proving.tiny_models import tasks_of, tiny_model
+from ecco_core.proving.tracing import is_light, traced
 from ecco_core.registry import lookup, structure as s
 
 #: Config keys of the number of neurons, and of experts.
@@ -39,6 +40,7 @@ ABSENT = {
     "mixer_out": "it has no mixer",
     "logits": "the model has no vocabulary head",
     "kernel": "its attention does not run through transformers' attention interface",
+    "unnamed": "its file does not name the module that attends",
     "experts": "experts are fused in one module, inside of which their neurons do not pass",
 }
 
@@ -83,22 +85,37 @@ class _Proof(Evidence):
 
     def run(self) -> None:
         """Make all checks; transformers' own hooks come first, so that ours can be counted."""
-        states = self.forward(self.feed, output_hidden_states=True)
+        states = self._states()
         hooks, self.bare = _hooks(self.model), self.answer()
+        self.attending = self._who_attends()
         self.read()
         for stack in self.architecture.stacks:
-            self._hidden_states(stack, states)
-            self._stream(stack)
-            self.additions(stack)
-            self._neurons(stack)
-            self._router(stack)
-            self._attention(stack, "")
-            self._attention(stack, "cross_")
-            self._absent(stack)
-            self._embeddings(stack)
-        self._head(self.architecture.stacks[-1])
+            self._guarded(self._hidden_states, stack, states)
+            self._guarded(self._stream, stack)
+            self._guarded(self.additions, stack)
+            self._guarded(self._neurons, stack)
+            self._guarded(self._router, stack)
+            self._guarded(self._attention, stack, "")
+            self._guarded(self._attention, stack, "cross_")
+            self._guarded(self._absent, stack)
+            self._guarded(self._embeddings, stack)
+        self._guarded(self._head, self.architecture.stacks[-1])
         self._writing()
         self._left_behind(hooks)
+
+    def _guarded(self, check: Callable[..., None], stack: str, *more: Any) -> None:
+        """Run a check; one that ends in an error, as wrong modules can make it, has failed."""
+        try:
+            check(stack, *more)
+        except Exception as error:
+            why = " ".join(f"{type(error).__name__}: {error}".split())[:200]
+            self.add(check.__name__.strip("_").replace("_", " "), stack, "", "failed", f"it ends in {why}")
+
+    def _states(self) -> Any:
+        """The model's output with hidden states, by the kernel by which sites are read: others choose other experts."""
+        with contextlib.suppress(Exception), attending(self.model):  # not every model can be switched to it
+            return self.forward(self.feed, output_hidden_states=True)
+        return self.forward(self.feed, output_hidden_states=True)
 
     def _hidden_states(self, stack: str, output: Any) -> None:
         """What leaves blocks, or enters the next, is the model's own hidden states in order; the last may be normed."""
@@ -106,8 +123,8 @@ class _Proof(Evidence):
         layers = self.layers(stack, "resid_pre", "resid_post")
         residuals, first = {}, 0
         for layer in layers if states else ():
-            after = self._normed(stack) if layer == layers[-1] else self.found[stack, "resid_pre", layer + 1]
-            forms = (self.found[stack, "resid_post", layer], after)
+            ours, after = self.found[stack, "resid_post", layer], self.found.get((stack, "resid_pre", layer + 1))
+            forms = (ours, functools.partial(self._normed, stack) if layer == layers[-1] or after is None else after)
             errors = [min(error_of(form, state[0]) for form in forms) for state in states[first:]] or [math.inf]
             near = next((n for n, error in enumerate(errors) if error <= self.tolerance), None)
             residuals[layer] = min(errors) if near is None else errors[near]
@@ -119,7 +136,8 @@ class _Proof(Evidence):
         last = getattr(output, name, None)
         if last is not None and layers:
             told = f"{self._norms(stack)} of the last resid_post is the model's last hidden state"
-            self.judge("final norm", stack, "resid_post", {layers[-1]: error_of(self._normed(stack), last[0])}, told)
+            error = error_of(functools.partial(self._normed, stack), last[0])
+            self.judge("final norm", stack, "resid_post", {layers[-1]: error}, told)
 
     def _normed(self, stack: str) -> torch.Tensor:
         hidden = self.found[stack, "resid_post", self.architecture.n_layers(stack) - 1]
@@ -180,25 +198,37 @@ class _Proof(Evidence):
         return stream
 
     def _through(self, stack: str, entered: str, left: str, layer: int) -> float:
-        """Error of what a site's module, and the norm and scale after it, make of it, against another site."""
+        """Error of what a site's linear map, and the norm and scale after it, make of it, against another site."""
         first, last = (self.architecture.place(site, layer, stack) for site in (entered, left))
+        after = last.side == "output" and not any(module is first.module for module in last.module.modules())
 
         def made() -> torch.Tensor:
             value = first.module(self.found[stack, entered, layer])
-            if last.side == "output" and not any(module is first.module for module in last.module.modules()):
-                value = last.module(value)
+            value = last.module(value) if after else value
             found: torch.Tensor = (value[0] if isinstance(value, tuple) else value) * last.scale
             return found
 
-        return error_of(made, self.found[stack, left, layer]) if first.side == "input" else math.inf
+        if after and not is_light(last.module):
+            return math.inf
+        return error_of(made, self.found[stack, left, layer]) + self._affine(first, self.found[stack, entered, layer])
+
+    def _affine(self, place: Place, entered: torch.Tensor) -> float:
+        """Error of what a tensor enters, as it is, being a linear map with a bias; infinite if it has no matrix."""
+        if place.side != "input" or place.scale != 1 or is_light(place.module):  # a norm after it would hide a scale
+            return math.inf
+        other, made = entered.roll(1, 0), place.module
+        try:
+            return error_of(made(entered + other) + made(torch.zeros_like(entered)), made(entered) + made(other))
+        except Exception:  # it takes more, or gives something else
+            return math.inf
 
     def _neurons(self, stack: str) -> None:
         """The down projection of the neurons is the MLP's output, and they are as many as the config says."""
         layers, config, gate = self.layers(stack, "mlp_post", "mlp_out"), self.model.config, ""
         residuals = {layer: self._through(stack, "mlp_post", "mlp_out", layer) for layer in layers}
         for layer, error in residuals.items():
-            if not error <= self.tolerance and (linear := self._linear(stack, layer)) <= self.tolerance:
-                residuals[layer], gate = linear, ", linear in them: a gate lies between"
+            if not error <= self.tolerance and (gated := self._gated(stack, layer)) <= self.tolerance:
+                residuals[layer], gate = gated, ", but for a gate that it is multiplied by"
         self.judge("down projection", stack, "mlp_post", residuals, "{mlp_post} is what makes {mlp_out}" + gate)
         keys = (*WIDTHS, f"{stack}_ffn_dim")
         widths = {n for key in keys for n in numbers_in(getattr(config, key, None))} or {
@@ -209,13 +239,22 @@ class _Proof(Evidence):
         told = f"{{mlp_post}} has {listed(map(str, sorted(set(found.values()))))} units; the config says "
         self.judge("width", stack, "mlp_post", wrong, told + listed(map(str, sorted(widths))))
 
-    def _linear(self, stack: str, layer: int) -> float:
-        """Error of the MLP's output being linear, but for a bias, in the neurons: at -1, 0 and 1 times them."""
-        key, made = (stack, "mlp_out", layer), []
-        for factor in (-1.0, 0.0, 1.0):
-            with hooked(self.architecture.place("mlp_post", layer, stack), functools.partial(torch.mul, factor)):
-                made.append(read(self.model, self.architecture, self.feed, [key])[0][key])
-        return error_of(made[2] - made[1], made[1] - made[0])
+    def _gated(self, stack: str, layer: int) -> float:
+        """Error of the MLP's output being the down projection's times something that the neurons do not change.
+
+        Told by no neurons and by the neurons of other tokens: what else is added drops out of the differences.
+        """
+        place, key = self.architecture.place("mlp_post", layer, stack), (stack, "mlp_out", layer)
+        kept, left = self.found[stack, "mlp_post", layer], [self.found[key]]
+        if (error := self._affine(place, kept)) > self.tolerance:
+            return math.inf
+        for change in (torch.zeros_like, lambda tensor: tensor.roll(1, -2)):
+            with hooked(place, change):
+                left.append(read(self.model, self.architecture, self.feed, [key])[0][key])
+        made = [place.module(tensor) for tensor in (kept, torch.zeros_like(kept), kept.roll(1, 0))]
+        if made[0].shape != left[0].shape:
+            return math.inf
+        return error + error_of((left[0] - left[1]) * (made[2] - made[1]), (left[2] - left[1]) * (made[0] - made[1]))
 
     def _router(self, stack: str) -> None:
         """A router's logits are its weights times what enters it, one per expert."""
@@ -224,17 +263,44 @@ class _Proof(Evidence):
             with hooked(Place(module, "input"), entered.append):
                 self.forward(self.feed)
             logits, weight = self.found[stack, "router", layer], getattr(module, "weight", torch.empty(0, 1))
-            ours = functools.partial(
-                nn.functional.linear, entered[0].flatten(0, -2), weight, getattr(module, "bias", None)
-            )
+            bias, first = getattr(module, "bias", None), entered[0]
+            ours = functools.partial(lambda x, w, b: nn.functional.linear(x.flatten(0, -2), w, b), first, weight, bias)
             known = {n for key in EXPERTS for n in numbers_in(getattr(self.model.config, key, None))}
             error = error_of(ours, logits) if logits.shape[-1] in known else math.inf
             self.judge("router", stack, "router", {layer: error}, "{router} is one logit for each expert")
+
+    def _who_attends(self) -> set[nn.Module]:
+        """The modules that compute attention, whatever the file says."""
+        routed = any(map(routable, self.model.modules()))
+        with contextlib.nullcontext() if routed else attending(self.model):
+            return {self.model.get_submodule(attended.name) for attended in traced(self.model, self.feed).attended}
+
+    def _named(self, stack: str, layer: int, cross: bool) -> tuple[nn.Module | None, set[nn.Module]]:
+        """The module that the file names as attention, and those in its block that attend and that it does not name."""
+        one, other = (self.architecture.attention(layer, stack, cross=c) for c in (cross, not cross))
+        inside = set(self.architecture.block(layer, stack).module.modules())
+        return one, (self.attending & inside) - {one, other}
+
+    def _attends(self, stack: str, prefix: str) -> None:
+        """The module that the file names is the one that attends; of others, a model reports patterns all the same."""
+        errors, names, site = dict[int, float](), "", f"{prefix}pattern"
+        for layer in range(self.architecture.n_layers(stack)):
+            module, others = self._named(stack, layer, bool(prefix))
+            if module in self.attending:
+                errors[layer] = 0.0
+            elif module and others:
+                errors[layer] = math.inf
+                names = names or f"; what does is '{listed(sorted(map(self.name, others)))}'"
+            elif module:
+                told = f"nothing tells whether '{self.name(module)}' computes an attention"
+                self.add("attention", stack, site, "not proven", told, layer=layer)
+        self.judge("attention", stack, site, errors, f"{{{site}}} computes the attention{names}")
 
     def _attention(self, stack: str, prefix: str) -> None:
         """Patterns are distributions, causal in decoders, made of q and k; they mix v into z, and z makes attn_out."""
         pattern, q, k, v, z, added = (prefix + site for site in ("pattern", "q", "k", "v", "z", "attn_out"))
         layers, of = self.layers(stack, pattern), f"the pattern of {{{pattern}}}"
+        self._attends(stack, prefix)
         rows = {layer: self._rows(stack, prefix, layer) for layer in layers}
         self.judge("rows", stack, pattern, rows, f"rows of {of} sum to one (to less with sinks)")
         if stack == "decoder" and not prefix:
@@ -281,7 +347,10 @@ class _Proof(Evidence):
         """Say why, of each site that a stack does not have."""
         declared, layers = self.architecture.stack(stack), range(self.architecture.n_layers(stack))
         there = self.architecture.sites(stack)
-        fused = any(self.architecture.experts(layer, stack) is not None for layer in layers)
+        experts = [module for layer in layers if (module := self.architecture.experts(layer, stack)) is not None]
+        fused = bool(experts)
+        for module in (m for m in experts if not any(p.ndim == 3 for p in m.parameters(recurse=False))):
+            self.add("experts", stack, "mlp_post", "failed", f"'{self.name(module)}' holds the weights of all experts")
         for site in SITES:
             cross = site.startswith("cross_")
             reason = ABSENT.get(site, "its file names none")
@@ -290,7 +359,10 @@ class _Proof(Evidence):
                 reason = "its parts read the same stream" if parts > 1 else "its blocks have one part"
             elif site in (*s.ATTENTION_SITES, *s.CROSS_ATTENTION_SITES, "z", "attn_out", "cross_z", "cross_attn_out"):
                 run = declared.cross_attention if cross else declared.attention
+                crosses = stack == "decoder" and len(self.architecture.stacks) > 1
+                unnamed = crosses >= cross and any(self._named(stack, layer, cross)[1] for layer in layers)
                 reason = ABSENT["kernel"] if run else f"it has no {'cross ' * cross}attention"
+                reason = ABSENT["unnamed"] if unnamed else reason
             if site not in there or (site == "mlp_post" and fused):
                 reason = ABSENT["experts"] if site == "mlp_post" and fused else reason
                 self.add("sites", stack, site, "not there", reason)
@@ -307,7 +379,7 @@ class _Proof(Evidence):
         ours = functools.partial(lambda: self.architecture.logits_of(self._normed(stack), self.task))
         told = f"{' and '.join(map(self.name, head))} of {self._norms(stack)} of the last resid_post is the logits"
         error, theirs = error_of(ours, self.found[key]), self.found[key]
-        with contextlib.suppress(RuntimeError):
+        with contextlib.suppress(Exception):  # they cannot be computed, or are of another shape
             factor = float((ours() * theirs).sum() / (ours() * ours()).sum())
             if error > self.tolerance >= error_of(ours() * factor, theirs):
                 told += f"; they are {factor:.6g} times as large: a scale is missing or wrong"
@@ -320,11 +392,20 @@ class _Proof(Evidence):
             return
         feed = attrs.evolve(self.feed, ids={**self.feed.ids, stack: self.other.ids[stack]})
         with hooked(self.architecture.embedding(stack), lambda tensor: kept.reshape(tensor.shape)):
-            error = error_of(self.answer(feed), self.bare)
-        if error_of(self.answer(feed), self.bare) <= self.tolerance:
-            error = math.inf  # other ids change nothing, so that this would prove nothing
-        told = "{embedding} is all that the model takes from the ids"
+            error = error_of(lambda: self.answer(feed), self.bare)
+        if error_of(self.answer(feed), self.bare) <= self.tolerance or not self._of_ids_alone(stack, kept):
+            error = math.inf  # other ids change nothing, so that this would prove nothing; or it has positions in it
+        told = "{embedding} is the ids' alone, and all that the model takes from them"
         self.judge("embeddings", stack, "embedding", {None: error}, told)
+
+    def _of_ids_alone(self, stack: str, kept: torch.Tensor) -> bool:
+        """Whether what takes the ids gives each the same wherever it stands."""
+        module, entered = self.architecture.embedding(stack).module, list[torch.Tensor]()
+        feed = attrs.evolve(self.feed, ids={**self.feed.ids, stack: self.feed.ids[stack].roll(1, -1)})
+        with hooked(Place(module, "input"), entered.append):
+            (again,) = read(self.model, self.architecture, feed, [(stack, "embedding", None)])[0].values()
+        taken = any(ids.numel() == feed.ids[stack].numel() and not ids.is_floating_point() for ids in entered)
+        return taken and error_of(again, kept.roll(1, 0)) <= self.tolerance
 
     def _writing(self) -> None:
         """Writing back what was read leaves every bit of the answer as it is; writing zeros changes it."""
@@ -358,7 +439,10 @@ class _Proof(Evidence):
         with contextlib.ExitStack() as scope:
             for place in places:
                 scope.enter_context(hooked(place, change))
-            return not torch.equal(self.answer(), base)
+            try:
+                return not torch.equal(self.answer(), base)
+            except Exception:  # the model wants something else there than a tensor
+                return True
 
     def _left_behind(self, before: int) -> None:
         """No hook of ours stays, also after an error; the answer is what it was, to the bit."""

@@ -89,7 +89,7 @@ def _version(path: Path) -> tuple[int, ...]:
 
 def _mentions(path: Path, text: str) -> bool:
     try:
-        return text.encode() in path.read_bytes()
+        return not path.is_file() or text.encode() in path.read_bytes()
     except OSError:
         return True  # reading it tells what is wrong
 

@@ -31,7 +31,16 @@ OUTSIDE_BLOCKS = ("embedding", "logits")
 ADDED_SITES = ("attn_out", "mixer_out", "cross_attn_out", "mlp_out")
 HEAD_TASKS = ("causal", "masked", "seq2seq")
 GENERATING = ("causal", "seq2seq")
-TASKS = (*HEAD_TASKS, "sequence_classification", "token_classification", "backbone")
+#: Task -> transformers' class that opens a model for it, and its table of classes; ``…_NAMES`` is that of their names.
+AUTO: Mapping[str, tuple[str, str]] = {
+    "causal": ("AutoModelForCausalLM", "MODEL_FOR_CAUSAL_LM_MAPPING"),
+    "masked": ("AutoModelForMaskedLM", "MODEL_FOR_MASKED_LM_MAPPING"),
+    "seq2seq": ("AutoModelForSeq2SeqLM", "MODEL_FOR_SEQ_TO_SEQ_CAUSAL_LM_MAPPING"),
+    "sequence_classification": ("AutoModelForSequenceClassification", "MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING"),
+    "token_classification": ("AutoModelForTokenClassification", "MODEL_FOR_TOKEN_CLASSIFICATION_MAPPING"),
+    "backbone": ("AutoModel", "MODEL_MAPPING"),
+}
+TASKS = tuple(AUTO)
 STACKS = ("encoder", "decoder")
 
 

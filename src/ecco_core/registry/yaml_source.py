@@ -40,6 +40,8 @@ def read_yaml(path: Path) -> Structure:
         RegistryError: the file cannot be read, is not YAML, or does not follow the schema.
     """
     try:
+        if path.exists() and not path.is_file():  # reading a pipe would wait for ever
+            raise RegistryError(f"{path}:1:1: a model file is a regular file, this is none.")
         if path.stat().st_size > LARGEST_FILE:
             raise RegistryError(f"{path}:1:1: a model file has at most {LARGEST_FILE:,} bytes.")
         text = path.read_text(encoding="utf-8")

@@ -11,7 +11,7 @@ import torch
 from torch import nn
 
 from ecco_core.errors import EccoError, OptionError
-from ecco_core.models.hooks import evaluating
+from ecco_core.models.hooks import alone, evaluating
 from ecco_core.models.interventions import prompted
 from ecco_core.models.scores import require_numbers
 from ecco_core.options import convert
@@ -47,7 +47,7 @@ def answers(lm: LanguageModel, prompts: Sequence[list[int]], count: int, options
         OptionError: the model's generate refuses an option. ArchitectureError: its logits are no numbers.
     """
     model, decoder_only = lm.model, lm.task == "causal"
-    padded = len({*map(len, prompts)}) > 1
+    padded = decoder_only and len({*map(len, prompts)}) > 1
     if len(prompts) > 1 and (_ENDING & set(options) or (padded and not _masks(model, prompts[0], lm.device))):
         return [answers(lm, [ids], count, dict(options))[0] for ids in prompts]
     if model.generation_config.pad_token_id is None and "pad_token_id" not in options:
@@ -62,7 +62,8 @@ def answers(lm: LanguageModel, prompts: Sequence[list[int]], count: int, options
     ]
     device, given = lm.device, [len(ids) if decoder_only else 1 for ids in prompts]
     try:
-        with evaluating(model), _numbers_only(model), prompted(model, *given):
+        mode = evaluating(model) if model.training else alone(model)
+        with mode, _numbers_only(model), prompted(model, *given):
             output = model.generate(
                 input_ids=torch.tensor(rows, device=device),
                 attention_mask=torch.tensor(masks, device=device),

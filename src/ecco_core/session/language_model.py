@@ -18,7 +18,7 @@ from ecco_core.errors import ArchitectureError, OptionError, PromptError
 from ecco_core.models.architecture import Architecture
 from ecco_core.models.feed import of_tokens
 from ecco_core.models.hooks import alone
-from ecco_core.models.interventions import Intervention, ablate, intervening, layers_of, scale, stack_of
+from ecco_core.models.interventions import Intervention, ablate, active, intervening, layers_of, scale, stack_of
 from ecco_core.models.scores import require_causal
 from ecco_core.registry import lookup
 from ecco_core.registry.by_hand import structure_of
@@ -28,7 +28,7 @@ from ecco_core.session.run import Run
 from ecco_core.session.runs import Runs
 from ecco_core.session.tokenizing import chat, encode, tokens_of
 
-INDUCED = 10.0  # the original multiplied the neurons to induce by it
+_inhibit, _induce = functools.partial(ablate, "mlp_post"), functools.partial(scale, "mlp_post", 10.0)  # the original's
 Text = str | Sequence[Mapping[str, str]]
 
 
@@ -59,7 +59,6 @@ class LanguageModel:
         self.neurons_to_inhibit: dict[Any, Sequence[int]] = {}
         self.neurons_to_induce: dict[Any, Sequence[int]] = {}
         self._model_config = model_config
-        self._active: list[Intervention] = []
         self._causal = False
         if not hasattr(model, "hf_device_map") and any(p.is_meta for p in model.parameters()):
             raise ArchitectureError(
@@ -221,21 +220,15 @@ class LanguageModel:
             interventions: made by ``ecco.ablate``, ``ecco.scale``, ``ecco.add`` and ``ecco.replace``; applied in order.
 
         Raises:
-            OptionError: a site, layer, head or unit that does not exist.
+            OptionError: a site, layer, head or unit that does not exist; at the first forward where no module tells.
         """
         for intervention in interventions:
             if not isinstance(intervention, Intervention):
-                raise OptionError(
-                    f"An intervention is made by ecco.ablate, ecco.scale, ecco.add or ecco.replace, found "
-                    f"{type(intervention).__name__}."
-                )
+                found = type(intervention).__name__
+                raise OptionError(f"An intervention is made by ecco.ablate, scale, add or replace, found {found}.")
         resolved = [self._resolved(intervention) for intervention in interventions]
         with intervening(self.architecture, resolved):
-            self._active += resolved
-            try:
-                yield
-            finally:
-                del self._active[len(self._active) - len(resolved) :]
+            yield
 
     def _resolved(self, intervention: Intervention) -> Intervention:
         """The same with another run's values read."""
@@ -244,41 +237,39 @@ class LanguageModel:
             return intervention
         stack = stack_of(self.architecture, intervention)
         layers = layers_of(self.architecture, intervention, stack)
-        given = [layer for layer in layers if layer is not None]
-        capture = run.capture(intervention.site, layers=given or None, stack=stack)
+        capture = run.capture(intervention.site, layers=[n for n in layers if n is not None] or None, stack=stack)
         values = {layer: capture.get(intervention.site, layer, stack) for layer in layers}
         if intervention.site.endswith("pattern"):
             values = {layer: value.transpose(0, 1) for layer, value in values.items()}
+        n, wanted = len(next(iter(values.values()))), intervention.positions
+        if isinstance(wanted, tuple) and max(wanted) >= n:
+            raise OptionError(f"No position {max(wanted)} in the run whose values are taken; it has 0 to {n - 1}.")
         return attrs.evolve(intervention, value=values)
 
     @property
     def active(self) -> tuple[Intervention, ...]:
-        """What the model is changed by through the blocks around."""
-        return tuple(self._active)
+        """What the model is changed by through the blocks around, of other objects for the same model too."""
+        return active(self.model)
 
     @property
     def interventions(self) -> tuple[Intervention, ...]:
         """What the model is changed by right now: by blocks around, and by the original's switches."""
-        return (*self._active, *self._classic())
+        return (*self.active, *self._classic())
 
     def _classic(self) -> list[Intervention]:
-        made = [(ablate, (), self.neurons_to_inhibit), (scale, (INDUCED,), self.neurons_to_induce)]
-        return [
-            make("mlp_post", *factor, int(layer), [int(n) for n in neurons], positions="predicting")  # type: ignore[operator]
-            for make, factor, switch in made
-            for layer, neurons in switch.items()
-            if len(neurons)
-        ]
+        made: list[Intervention] = []
+        for name, change in (("neurons_to_inhibit", _inhibit), ("neurons_to_induce", _induce)):
+            switch = getattr(self, name)
+            try:
+                named = {int(layer): [int(n) for n in neurons] for layer, neurons in switch.items() if len(neurons)}
+            except (AttributeError, TypeError, ValueError) as error:
+                raise OptionError(f"{name} is a dict, {{layer: [neuron, …]}}, found {switch!r}.") from error
+            made += [change(layer, neurons, positions="predicting") for layer, neurons in named.items()]
+        return made
 
-    @contextlib.contextmanager
-    def applying(self, interventions: Sequence[Intervention]) -> Iterator[None]:
-        """Have the model changed by these, those of blocks around being so already."""
-        needed = [intervention for intervention in interventions if intervention not in self._active]
-        if not needed:
-            yield
-            return
-        with intervening(self.architecture, needed):
-            yield
+    def applying(self, made: Sequence[Intervention]) -> contextlib.AbstractContextManager[None]:
+        """Have the model changed as when something was made, then by others of blocks around, for a block."""
+        return intervening(self.architecture, made, again=True) if made else contextlib.nullcontext()
 
     def _ids(self, text: Any) -> list[int]:
         """Token ids of a text or a chat, checked against the context."""
@@ -319,19 +310,15 @@ class LanguageModel:
             self._check_length(len(ids), count if self.task == "causal" else 0)
         if count == 0:
             return [self._read_only(ids) for ids in prompts]
-        interventions = self.interventions
-        with self.applying(interventions), alone(self.model):
+        interventions = self.interventions  # what other threads' blocks change is waited for
+        with alone(self.model), self.applying(interventions):
             if seed is not None:
                 torch.manual_seed(seed)
             answers = generating.answers(self, prompts, count, options)
+        pairs = zip(prompts, answers)
         if self.task == "seq2seq":
-            return [
-                self._run({"encoder": ids, "decoder": answer}, 1, interventions)
-                for ids, answer in zip(prompts, answers)
-            ]
-        return [
-            self._run({self.stack: [*ids, *answer]}, len(ids), interventions) for ids, answer in zip(prompts, answers)
-        ]
+            return [self._run({"encoder": ids, "decoder": answer}, 1, interventions) for ids, answer in pairs]
+        return [self._run({self.stack: [*ids, *answer]}, len(ids), interventions) for ids, answer in pairs]
 
     def _check_length(self, given: int, count: int, what: str = "prompt") -> None:
         context = getattr(self.model.config, "max_position_embeddings", None)

@@ -21,7 +21,7 @@ from ecco_core.errors import (
 )
 from ecco_core.plugin.catalogue import SOURCE_NAMES, install_for
 from ecco_core.plugin.manager import plugins
-from ecco_core.registry.structure import TASKS
+from ecco_core.registry.structure import AUTO, TASKS
 from ecco_core.session.language_model import LanguageModel
 from ecco_core.session.tokenizing import fast_backend
 
@@ -29,18 +29,6 @@ from ecco_core.session.tokenizing import fast_backend
 _ORIGINALS = ("attention", "hidden_states", "activations_layer_nums", "verbose")
 #: Weights that a checkpoint may lack and nothing that is explained follows from.
 _UNUSED = ("position_ids", "pooler.dense.weight", "pooler.dense.bias")
-#: Task -> the Auto class that opens it, and the mapping of its model types to class names.
-AUTO = {
-    "causal": ("AutoModelForCausalLM", "MODEL_FOR_CAUSAL_LM_MAPPING_NAMES"),
-    "masked": ("AutoModelForMaskedLM", "MODEL_FOR_MASKED_LM_MAPPING_NAMES"),
-    "seq2seq": ("AutoModelForSeq2SeqLM", "MODEL_FOR_SEQ_TO_SEQ_CAUSAL_LM_MAPPING_NAMES"),
-    "sequence_classification": (
-        "AutoModelForSequenceClassification",
-        "MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING_NAMES",
-    ),
-    "token_classification": ("AutoModelForTokenClassification", "MODEL_FOR_TOKEN_CLASSIFICATION_MAPPING_NAMES"),
-    "backbone": ("AutoModel", "MODEL_MAPPING_NAMES"),
-}
 
 
 def from_pretrained(
@@ -126,7 +114,7 @@ def tasks_of_class(name: str) -> list[str]:
     from transformers.models.auto import modeling_auto
 
     def names(mapping: str) -> set[str]:
-        values = getattr(modeling_auto, mapping).values()
+        values = getattr(modeling_auto, f"{mapping}_NAMES").values()
         return {n for value in values for n in ([value] if isinstance(value, str) else value)}
 
     return [task for task, (_, mapping) in AUTO.items() if name in names(mapping)]
@@ -138,7 +126,7 @@ def _pair(pair: tuple[Any, ...]) -> tuple[Any, Any]:
         raise OptionError(f"A loaded model is given as (model, tokenizer), found ({found}).")
     if not hasattr(pair[0], "config"):
         raise ArchitectureError(f"{type(pair[0]).__name__} has no config; give a transformers model.")
-    return pair[0], pair[1]
+    return getattr(pair[0], "_orig_mod", pair[0]), pair[1]  # what torch.compile wrapped
 
 
 def _resolve(name: str) -> str:
@@ -213,7 +201,7 @@ def _task_of_config(config: Any) -> str:
         return tasks[0] if tasks else "backbone"
     from transformers.models.auto import modeling_auto
 
-    has = [task for task, (_, m) in AUTO.items() if config.model_type in getattr(modeling_auto, m)]
+    has = [task for task, (_, m) in AUTO.items() if config.model_type in getattr(modeling_auto, f"{m}_NAMES")]
     return "seq2seq" if config.is_encoder_decoder and "seq2seq" in has else next(iter(has), "causal")
 
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import html
-from collections.abc import Iterable, Mapping, Sequence
+import warnings
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
@@ -18,12 +20,12 @@ from ecco_core.data.transcript import Transcript
 from ecco_core.errors import OptionError, PluginError, TargetError
 from ecco_core.models.feed import Feed
 from ecco_core.models.hooks import evaluating, state_of
-from ecco_core.models.interventions import Intervention, prompted
+from ecco_core.models.interventions import Intervention, prompted, stack_of, under
 from ecco_core.models.reading import Key, read, without_cache
 from ecco_core.models.scores import ScoreModule, require_numbers
 from ecco_core.options import convert
 from ecco_core.plugin.manager import Offer, plugins
-from ecco_core.registry.structure import OUTSIDE_BLOCKS
+from ecco_core.registry.structure import GENERATING, OUTSIDE_BLOCKS
 from ecco_core.session import targets as of_task
 from ecco_core.session.classic import ClassicRun
 from ecco_core.session.features import features_of
@@ -147,10 +149,8 @@ class Run(ClassicRun):
     def _layers(self, site: str, layers: int | Sequence[int] | None, stack: str) -> tuple[int, ...]:
         """The layers asked for; by default all that have the site."""
         n = self.lm.architecture.n_layers(stack)
-        known = site in self.lm.architecture.sites(stack)
-        return (
-            self.lm.architecture.layers_with(site, stack) if layers is None and known else _places(layers, n, "layer")
-        )
+        every = layers is None and site in self.lm.architecture.sites(stack)
+        return self.lm.architecture.layers_with(site, stack) if every else _places(layers, n, "layer")
 
     def _capture_offer(self, name: str, stack: str) -> Offer[Any] | None:
         if name in self.lm.architecture.sites(stack):
@@ -159,8 +159,8 @@ class Run(ClassicRun):
 
     @property
     def under(self) -> Under:
-        """What the model is changed by when this run is replayed now: by blocks around, and as when it was made."""
-        return tuple(dict.fromkeys((*self.lm.active, *self.interventions)))
+        """What the model is changed by when this run is replayed now: as when it was made, and by blocks around."""
+        return under(self.lm.model, self.interventions)
 
     def missing(self, keys: Iterable[Key], device: str | None, dtype: torch.dtype | None) -> list[Key]:
         """Return the places that are not read yet."""
@@ -262,14 +262,13 @@ class Run(ClassicRun):
 
     def provenance(self) -> Provenance:
         """Where this run comes from: model, precision, device, interventions, versions."""
-        changed = dict.fromkeys((*self.interventions, *self.lm.active))
         return Provenance(
             model=self.lm.name,
             model_type=self.lm.model_type,
             precision=self.lm.precision,
             device=str(self.lm.device),
             versions={name: version(name) for name in ("ecco-core", "torch", "transformers")},
-            interventions=tuple(map(repr, changed)),
+            interventions=tuple(map(repr, self.under)),
         )
 
     def label(self, token: int) -> str:
@@ -298,25 +297,19 @@ class Run(ClassicRun):
             ArchitectureError: they are no numbers, or the model has no head.
         """
         self._forget_stale()
-        under = self.under
-        if ids is None and under in self._logits:
-            return self._logits[under]
+        key = self.under
+        if ids is None and key in self._logits:
+            return self._logits[key]
         rows = self.lm.tensors(self.transcript) | ({} if ids is None else {self.transcript.stack: ids})
         model = self.lm.model
-        with (
-            self.lm.applying(self.interventions),
-            prompted(model, self.n_input_tokens),
-            evaluating(model),
-            torch.inference_mode(False),
-            torch.no_grad(),
-        ):
+        with _as_made(self), evaluating(model), torch.inference_mode(False), torch.no_grad():
             output = model(**Feed.of(rows).arguments(), **without_cache(model), return_dict=True)
         if getattr(output, "logits", None) is None:
             raise TargetError(f"A {type(model).__name__} has no head, so it predicts nothing that could be explained.")
         logits: torch.Tensor = output.logits[0].clone()
         require_numbers(logits, model)
         if ids is None:
-            self._logits[under] = logits
+            self._logits[key] = logits
         return logits
 
     def resolve_layers(self, layers: int | Sequence[int] | None) -> tuple[int, ...]:
@@ -364,9 +357,22 @@ def read_together(
         lm, pad = together[0].lm, together[0].lm.tokenizer.pad_token_id
         feed = Feed.of(*(lm.tensors(run.transcript) for run in together), pad=pad if isinstance(pad, int) else 0)
         needed = list(dict.fromkeys(key for run in together for key in run.missing(keys, device, dtype)))
-        with lm.applying(together[0].interventions), prompted(lm.model, *(run.n_input_tokens for run in together)):
+        with _as_made(*together):
             for run, found in zip(together, read(lm.model, lm.architecture, feed, needed, device=device, dtype=dtype)):
                 run.keep(found, device, dtype)
+
+
+@contextlib.contextmanager
+def _as_made(*runs: Run) -> Iterator[None]:
+    """Have the model changed as when these runs were made, and say where an intervention means no token of theirs."""
+    lm, task = runs[0].lm, runs[0].transcript.task
+    for made, change in ((run, change) for run in runs for change in run.under):
+        n = len(made.transcript.tokens.get(stack_of(lm.architecture, change), ()))
+        if n and isinstance(change.positions, tuple) and max(change.positions) >= n:
+            warnings.warn(f"{change!r}: this run has {n} tokens there, from 0 to {n - 1}.", stacklevel=4)
+    prompts = [run.n_input_tokens for run in runs] if task in GENERATING else []
+    with lm.applying(runs[0].interventions), prompted(lm.model, *prompts):
+        yield
 
 
 def dtype_of(dtype: str | torch.dtype | None) -> torch.dtype | None:
