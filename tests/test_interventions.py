@@ -575,3 +575,12 @@ def test_what_is_compiled_stays_uncompiled_until_the_last_block_ends():
     assert eval_frame._stance.stance == "force_eager"
     other.__exit__(None, None, None)
     assert eval_frame._stance == before
+
+
+def test_a_classifier_with_two_stacks_is_changed_where_it_is_read(open_tiny):
+    lm = open_tiny("bart", "sequence_classification")
+    first, other = lm("Nora is here.</s>"), lm("Felix is not.</s>")
+    n = min(len(first), len(other)) - 1
+    with lm.intervene(ecco.replace("resid_post", other, 0, positions=list(range(n)))):
+        changed = first.capture("resid_post", layers=0).get("resid_post", 0)
+    torch.testing.assert_close(changed[:n], other.capture("resid_post", layers=0).get("resid_post", 0)[:n])

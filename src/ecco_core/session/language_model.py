@@ -231,7 +231,9 @@ class LanguageModel:
             yield
 
     def _resolved(self, intervention: Intervention) -> Intervention:
-        """The same with another run's values read."""
+        """The same for the stack that runs count in, with another run's values read."""
+        if not intervention.stack and self.stack != stack_of(self.architecture, intervention):
+            intervention = attrs.evolve(intervention, stack=self.stack)  # of a classifier with two stacks: the encoder
         run = intervention.value
         if not isinstance(run, Run):
             return intervention

@@ -94,3 +94,19 @@ def test_every_model_says_its_task_and_all_stay_small():
     assert sum(sizes.values()) == sum(file.stat().st_size for file in MODELS.rglob("*") if file.is_file())
     assert sum(sizes.values()) <= 15_000_000
     assert sum(size for name, size in sizes.items() if name != "prose") <= 8_000_000
+
+
+@pytest.mark.parametrize(
+    ("known", "text", "answer"),
+    [
+        ("masked", "Simon asked for milk. Simon comes from Athens. Simon eats [MASK].", "milk"),
+        ("seq2seq", "question: what does Sven own? context: Sven comes from Angola. Sven took the guitar.", "guitar"),
+    ],
+    indirect=["known"],
+)
+def test_the_cards_example_is_answered(known, text, answer):
+    name, model, tokenizer, _ = known
+    card = (resolve(name) / "README.md").read_text(encoding="utf-8")
+    assert text in " ".join(card.split())
+    masks = [n for n, token in enumerate(tokenizer(text)["input_ids"]) if token == tokenizer.mask_token_id]
+    assert answers(name, model, tokenizer, [{"text": text, "mask_token": masks[-1] if masks else None}]) == [answer]

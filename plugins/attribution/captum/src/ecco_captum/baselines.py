@@ -31,7 +31,7 @@ def baseline(name: str, ctx: Context) -> tuple[tuple[torch.Tensor, ...], str]:
         decoder = ctx.scores.stacks.index("decoder")
         here, there = ctx.scores.inputs()[decoder], filled[decoder]
         kept = torch.cat([here[:, :1], there[:, 1:].to(here)], 1)
-        filled = (*filled[:decoder], kept, *filled[decoder + 1 :])
+        filled, described = (*filled[:decoder], kept, *filled[decoder + 1 :]), f"{described} but the answer's start"
     return filled, described
 
 
