@@ -12,6 +12,14 @@ import pytest
 TEXT = "The captain is called Nora. The cook is called Felix. Everyone thanked the captain called Nora."
 
 
+@pytest.fixture(autouse=True, scope="session")
+def one_thread():
+    """Models this small are many times slower with threads that wait for each other on a busy machine."""
+    import torch
+
+    torch.set_num_threads(1)
+
+
 @pytest.fixture(scope="session")
 def tokenizer():
     """A byte-level BPE tokenizer of a few hundred entries."""

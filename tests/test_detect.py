@@ -30,15 +30,6 @@ FAMILIES = [
 ]
 
 
-@pytest.fixture(autouse=True)
-def one_thread():
-    """Small models on several threads are slow on a busy machine."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
-
-
 def without_registry(monkeypatch):
     def forbidden(*_):
         raise AssertionError("detection asked the registry")

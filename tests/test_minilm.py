@@ -22,15 +22,6 @@ SITES = ["embedding", "resid_pre", "resid_post", "attn_out", "z", "resid_mid", "
 SITES += ["q", "k", "v", "pattern"]
 
 
-@pytest.fixture(scope="module", autouse=True)
-def one_thread():
-    """Short texts on several threads are slow on a busy machine."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
-
-
 @pytest.fixture(scope="module")
 def folder():
     """The weights that `make` installs; without them this fails, it is not skipped."""

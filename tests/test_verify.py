@@ -23,15 +23,6 @@ from ecco_core.registry.yaml_source import parse_dict
 GONE = object()
 
 
-@pytest.fixture(autouse=True)
-def one_thread():
-    """Small models on several threads are slow on a busy machine."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
-
-
 def tree_of(model_type):
     """The registry's file as a plain dict."""
     from ruamel.yaml import YAML

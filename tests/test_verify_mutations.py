@@ -27,15 +27,6 @@ FAMILIES = [
 MOST = 6  # mutations of each file in the short test
 
 
-@pytest.fixture(autouse=True)
-def one_thread():
-    """Small models on several threads are slow on a busy machine."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
-
-
 def opened(model_type, task):
     """The true architecture, without variants: what is changed here they would change back."""
     right = Architecture(lookup.require(model_type).structure, tiny_model(model_type, task))

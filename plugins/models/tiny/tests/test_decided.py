@@ -4,22 +4,12 @@ import json
 
 import numpy as np
 import pytest
-import torch
 from ecco_tiny.sources import resolve
 
 import ecco_core as ecco
 
 CASES = 50
 LEAST_FOUND = {"classifier": 0.8, "masked": 0.8, "seq2seq": 0.8}
-
-
-@pytest.fixture(autouse=True)
-def one_thread():
-    """Models this small are many times slower with threads that wait for each other."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 @pytest.mark.parametrize("name", sorted(LEAST_FOUND))
