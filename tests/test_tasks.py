@@ -86,7 +86,7 @@ def test_seq2seq_positions_index_the_decoder_and_sources_are_both_stacks(open_ti
     tokens = [*(int(run.ids[p]) for p in targets[:2]), int(run.logits()[-1].argmax())]
     picks = [lambda y, p=p, t=t: y[0, p - 1].log_softmax(-1)[t] for p, t in zip(targets, tokens)]
     same(run, gradients_by_hand(modules, [feed] * 3, picks, lm.model), targets=targets)
-    result = run.analyze("integrated_gradients", targets=[1, 4], n_steps=30)
+    result = run.analyze("integrated_gradients", targets=[1, 4], n_steps=120)
     assert [s.stack for s in result.sources] == ["encoder"] * len(encoder) + ["decoder"] * 4
     assert (result.values.values[0, len(encoder) + 1 :] == 0).all()
     assert result.relative_error().max() < 0.2
