@@ -287,7 +287,7 @@ def test_keys_of_a_pattern_are_the_same_tokens_in_a_padded_batch_in_a_window_and
 def test_a_cache_that_hides_where_keys_and_padding_are_is_refused(open_tiny):
     lm = open_tiny("llama")
     for change in (ecco.ablate("pattern", units=[0]), ecco.ablate("mlp_out", positions=[1])):
-        with lm.intervene(change), pytest.raises(ecco.OptionError, match="cache of fixed size|StaticLayer"):
+        with lm.intervene(change), pytest.raises(ecco.OptionError, match=r"cache of fixed size|StaticLayer"):
             lm.generate([TEXT, "The cook"], max_new_tokens=2, cache_implementation="static")
 
 
