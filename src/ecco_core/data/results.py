@@ -76,11 +76,11 @@ class Target:
     @property
     def quantity(self) -> str:
         """What is explained, in words: ``"log-probability of ' Nora'"``, ``"logit of class 'good'"``."""
-        own = "minus the KL divergence from the run's own"
-        name = {"logprob": "log-probability", "prob": "probability", "kl": own}.get(self.score, self.score)
-        of = " prediction for" if self.score in ("entropy", "kl") else " class" * (self.kind == "class")
+        names = {"logprob": "log-probability", "prob": "probability", "kl": "minus the KL divergence"}
+        of = " the prediction for" if self.score in ("entropy", "kl") else " class" * (self.kind == "class")
         versus = f" rather than {self.contrast_text!r}" if self.contrast_id is not None else ""
-        return f"{name} of{of} {self.text!r}{versus}"
+        versus = " from the run's own" if self.score == "kl" else versus
+        return f"{names.get(self.score, self.score)} of{of} {self.text!r}{versus}"
 
 
 @attrs.frozen(kw_only=True)

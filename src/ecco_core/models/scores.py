@@ -108,7 +108,7 @@ class ScoreModule(nn.Module):
         if not targets:
             raise TargetError("Nothing to explain: no target was given.")
         if len({target.score for target in targets}) > 1:
-            raise TargetError("All targets of one call share one score: logprob, logit or prob.")
+            raise TargetError("All targets of one call share one score.")
         self.model = model
         self.transcript = transcript
         self.targets = tuple(targets)
