@@ -58,7 +58,6 @@ from .plugin.specs import (
 from .running import Context as Context, analyze as analyze
 from .session.language_model import LanguageModel as LanguageModel
 from .session.opening import from_pretrained as from_pretrained
-from .session.run import Run as Run
-from .session.runs import Runs as Runs
+from .session.run import Run as Run, Runs as Runs
 
 __version__: str

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import difflib
 import importlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 
@@ -67,6 +68,25 @@ def listed(names: Iterable[str], limit: int = 12) -> str:
     names = list(names)
     more = len(names) - limit
     return ", ".join(names[:limit]) + (f" and {more} more" if more > 0 else "") if names else "none"
+
+
+def one_line(error: BaseException, limit: int = 400) -> str:
+    """Return an exception as one line, ``ValueError: what it says``, even if it cannot describe itself."""
+    try:
+        return " ".join(f"{type(error).__name__}: {error}".strip(": ").split())[:limit]
+    except Exception:
+        return type(error).__name__
+
+
+@contextlib.contextmanager
+def saying(what: str, kind: type[EccoError] = PluginError) -> Iterator[None]:
+    """Raise what goes wrong in the block as ``kind("what: TypeError: …")``, but errors of ours as they are."""
+    try:
+        yield
+    except EccoError:
+        raise
+    except Exception as error:
+        raise kind(f"{what}: {one_line(error)}") from error
 
 
 def optional_library(name: str, why: str) -> Any:

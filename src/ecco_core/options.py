@@ -49,7 +49,7 @@ def options_of(function: Callable[..., Any]) -> dict[str, Option]:
         raise PluginError(f"{name} takes *args or **kwargs; its options must be named.")
     holder = types.SimpleNamespace(__annotations__={p.name: p.annotation for p in keyword})
     try:
-        hints = typing.get_type_hints(holder, globalns=getattr(function, "__globals__", {}))
+        hints = typing.get_type_hints(holder, globalns=getattr(inspect.unwrap(function), "__globals__", {}))
     except (NameError, AttributeError, TypeError, SyntaxError) as error:
         raise PluginError(f"the types of {name}'s options cannot be read: {error}") from error
     options = {}

@@ -14,7 +14,7 @@ from ecco_core.data import storage
 from ecco_core.data.labelled import LabelledArray
 from ecco_core.data.results import Heat, Result, Rows, TokenScores
 from ecco_core.data.shown import visible
-from ecco_core.errors import EccoError, OptionError, PluginError, RenderError, listed
+from ecco_core.errors import EccoError, OptionError, PluginError, RenderError, listed, saying
 from ecco_core.options import fill, options_of
 from ecco_core.plugin.catalogue import install_for
 from ecco_core.plugin.manager import Offer, plugins
@@ -59,22 +59,12 @@ def render(result: Result, media_type: str, **options: Any) -> str | bytes:
 
 
 def _call(offer: Offer[Any], result: Result, options: dict[str, Any]) -> str | bytes:
-    function = offer.load()
+    function, who = offer.load(), f"The renderer {offer.spec.name!r} of {offer.distribution} {offer.version}"
     bound = fill(options_of(function), options, of=f"the renderer {offer.spec.name!r}")
-    try:
+    with saying(f"{who} failed on {result.kinds()[0]}"):
         rendered = function(result, **bound)
-    except EccoError:
-        raise
-    except Exception as error:
-        raise PluginError(
-            f"The renderer {offer.spec.name!r} of {offer.distribution} {offer.version} failed on "
-            f"{result.kinds()[0]}: {type(error).__name__}: {error}"
-        ) from error
     if not isinstance(rendered, (str, bytes)):
-        raise PluginError(
-            f"The renderer {offer.spec.name!r} of {offer.distribution} must return text or bytes, found "
-            f"{type(rendered).__name__}."
-        )
+        raise PluginError(f"{who} must return text or bytes, found {type(rendered).__name__}.")
     return rendered
 
 

@@ -11,7 +11,7 @@ import attrs
 import numpy as np
 
 from ecco_core.data.results import Result
-from ecco_core.errors import EccoError, OptionError, PluginError
+from ecco_core.errors import OptionError, PluginError, saying
 from ecco_core.options import Option, convert, fill, options_of
 from ecco_core.plugin.manager import Offer, plugins
 from ecco_core.plugin.specs import AnalysisSpec
@@ -56,6 +56,24 @@ def options_for(spec: AnalysisSpec, function: Callable[..., Any]) -> dict[str, O
     if taken:
         raise PluginError(f"The analysis {spec.name!r} has an option {taken[0]!r}, a name that is Ecco's own.")
     return common | own
+
+
+def places(wanted: int | Sequence[int] | None, n: int, what: str) -> tuple[int, ...]:
+    """Return layers or positions as numbers from 0, of `n`; all of them for None; -1 is the last.
+
+    Raises:
+        OptionError: no such place, or none at all.
+    """
+    wanted = convert(wanted, PLACES, f"{what}s")
+    if wanted is None:
+        return tuple(range(n))
+    given = [wanted] if isinstance(wanted, int) else list(wanted)
+    if not given:
+        raise OptionError(f"No {what} was named; leave it out for all of them.")
+    for place in given:
+        if not -n <= place < n:
+            raise OptionError(f"No {what} {place!r}; there are {n}, from 0 to {n - 1}.")
+    return tuple(place % n for place in given)
 
 
 class Context:
@@ -156,14 +174,8 @@ def analyze(name: str, runs: Run | Sequence[Run], **options: Any) -> Result:
     _check_inputs(offer.spec, given)
     values = fill(options_for(offer.spec, function), options, of=f"the analysis {offer.spec.name!r}")
     context = Context(given, offer.spec, values)
-    try:
+    with saying(f"The analysis {name!r} of {offer.distribution} {offer.version} failed"):
         result = function(context, **{option: values[option] for option in options_of(function)})
-    except EccoError:
-        raise
-    except Exception as error:
-        raise PluginError(
-            f"The analysis {name!r} of {offer.distribution} {offer.version} failed: {type(error).__name__}: {error}"
-        ) from error
     return _stamped(result, offer, context)
 
 

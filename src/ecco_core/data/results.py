@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -57,7 +58,8 @@ class Target:
         contrast_id: explain the difference of its score to this entry's; `contrast_text` is its text.
         value: the score at the run's own input.
         probability: probability of `token_id` there, 0 to 1.
-        kind: ``"token"``, ``"masked"``, or ``"class"`` (number `token_id`; a text's stands after its last token).
+        kind: ``"token"``, ``"masked"``, ``"class"`` (number `token_id`; a text's stands after its last token), or
+            ``"neuron"`` (unit `token_id` of what `score` names, at this position).
         upto: end of a span: the scores of the tokens from `position` to before it are summed; None for one token.
     """
 
@@ -73,9 +75,16 @@ class Target:
     kind: str = "token"
     upto: int | None = None
 
+    def valued(self, value: float) -> Target:
+        """Return the same target with its score at the run's own input."""
+        probability = {"logprob": math.exp(min(value, 0.0)), "prob": value}.get(self.score)
+        return attrs.evolve(self, value=value, probability=None if self.contrast_id is not None else probability)
+
     @property
     def quantity(self) -> str:
         """What is explained, in words: ``"log-probability of ' Nora'"``, ``"logit of class 'good'"``."""
+        if self.kind == "neuron":
+            return f"{self.score} at {self.text!r}"
         names = {"logprob": "log-probability", "prob": "probability", "kl": "minus the KL divergence"}
         of = " the prediction for" if self.score in ("entropy", "kl") else " class" * (self.kind == "class")
         versus = f" rather than {self.contrast_text!r}" if self.contrast_id is not None else ""

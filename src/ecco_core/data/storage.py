@@ -16,25 +16,15 @@ from typing import Any
 
 import attrs
 import numpy as np
-from safetensors import SafetensorError, safe_open
+from safetensors import safe_open
 from safetensors.numpy import save as to_bytes
 
 from ecco_core.data.labelled import LabelledArray
 from ecco_core.data.results import RESULT_KINDS, Provenance, Result, Source, Target
 from ecco_core.data.tokens import Tokens
-from ecco_core.errors import StorageError, listed
+from ecco_core.errors import StorageError, listed, saying
 
 FORMAT = 1
-_DAMAGE = (
-    LookupError,
-    TypeError,
-    ValueError,
-    AttributeError,
-    OSError,
-    ArithmeticError,
-    RecursionError,
-    SafetensorError,
-)
 _PARTS: dict[str, Any] = {cls.__name__: cls for cls in (LabelledArray, Tokens, Provenance, Source, Target)}
 
 
@@ -58,7 +48,7 @@ def load(path: str | Path) -> Result:
     """
     if not isinstance(path, (str, Path)):
         raise StorageError(f"ecco.load takes a path, found {type(path).__name__}.")
-    try:
+    with saying(f"{str(path)!r} is not a result saved by Ecco, or it is damaged", StorageError):
         path = Path(path)
         if not path.is_file():
             raise StorageError(f"No file {str(path)!r}; ecco.load reads what result.save('name.ecco') wrote.")
@@ -70,8 +60,6 @@ def load(path: str | Path) -> Result:
                     "pip install -U ecco-core"
                 )
             return _decode_result(tree, file)
-    except (*_DAMAGE, SafetensorError) as error:
-        raise StorageError(f"{str(path)!r} is not a result saved by Ecco, or it is damaged ({error}).") from error
 
 
 def write_whole(path: Path, content: bytes) -> Path:

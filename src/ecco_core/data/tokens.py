@@ -43,7 +43,7 @@ class Tokens:
     special: tuple[bool, ...] = attrs.field(converter=as_tuple)
 
     def __attrs_post_init__(self) -> None:
-        lengths = {len(self.ids), len(self.texts), len(self.labels), len(self.starts_word), len(self.special)}
+        lengths = set(map(len, attrs.astuple(self, recurse=False)))
         if len(lengths) != 1:
             raise ValueError(f"ids, texts, labels and flags must be equally long, found {sorted(lengths)}")
 
@@ -60,9 +60,7 @@ class Tokens:
 
     def part(self, places: slice) -> Tokens:
         """The tokens of a slice of positions."""
-        return Tokens(
-            self.ids[places], self.texts[places], self.labels[places], self.starts_word[places], self.special[places]
-        )
+        return Tokens(*(values[places] for values in attrs.astuple(self, recurse=False)))
 
     def __repr__(self) -> str:
         return f"Tokens({len(self)}: {visible(self.text[:60])!r}{'…' if len(self.text) > 60 else ''})"

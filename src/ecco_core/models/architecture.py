@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any, Literal
 
 import attrs
@@ -10,18 +11,9 @@ from torch import nn
 
 from ecco_core.errors import ArchitectureError, OptionError, did_you_mean, listed
 from ecco_core.models.attention import routable
-from ecco_core.registry.structure import (
-    ATTENTION_SITES,
-    CROSS_ATTENTION_SITES,
-    IMPLIED_SITES,
-    ModulePath,
-    Side,
-    Site,
-    StackStructure,
-    Structure,
-)
+from ecco_core.registry import structure as s
 
-Part = Side | Literal["q", "k", "v", "pattern"]
+Part = s.Side | Literal["q", "k", "v", "pattern"]
 
 
 @attrs.frozen
@@ -52,42 +44,37 @@ class Architecture:
         ArchitectureError: a declared module is not there; the message has the nearest module names.
     """
 
-    def __init__(self, structure: Structure, model: Any) -> None:
+    def __init__(self, structure: s.Structure, model: Any) -> None:
         self.structure = structure.for_config(model.config)
         self.model: Any = model
-        self._base: nn.Module = getattr(model, "base_model", model)
+        self._base: nn.Module = s.base_of(model)
         self._blocks: dict[str, nn.ModuleList] = {}
-        self._paths: dict[tuple[str, str], dict[int, Site]] = {}
-        for name, stack in self.structure.stacks.items():
-            if not hasattr(self._base, stack.blocks.split(".")[0]):
-                continue  # a model of one stack only, such as a seq2seq model's encoder
+        self._paths: dict[tuple[str, str], dict[int, s.Site]] = {}
+        stacks = self.structure.stacks
+        there = [name for name, stack in stacks.items() if hasattr(self._base, stack.blocks.split(".")[0])]
+        for name in there or stacks:  # a seq2seq model's encoder alone has one of them
+            stack = stacks[name]
             self._blocks[name] = self._block_list(name, stack)
             self.final_norm(name)
             self.embedding(name)
             for site, places in stack.sites.items():
                 self._paths[name, site] = self._placed(name, site, places)
             for key in ("attention", "cross_attention", "experts"):
-                path: ModulePath | None = getattr(stack, key)
-                if path and not path.optional:
-                    for layer in range(self.n_layers(name)):
-                        self._resolve(self._block(name, layer), path.path, f"stacks.{name}.{key}")
-        if not self._blocks:
-            name, stack = next(iter(self.structure.stacks.items()))
-            self._block_list(name, stack)
+                path = getattr(stack, key)
+                for layer in range(self.n_layers(name)) if path else ():
+                    self._modules(self._block(name, layer), [path], f"stacks.{name}.{key}")
 
-    def _block_list(self, name: str, stack: StackStructure) -> nn.ModuleList:
+    def _block_list(self, name: str, stack: s.StackStructure) -> nn.ModuleList:
         key = f"stacks.{name}.blocks"
         blocks = self._resolve(self._base, stack.blocks, key)
         if not isinstance(blocks, nn.ModuleList) or not len(blocks):
-            raise ArchitectureError(
-                f"{self.structure.located(key)}: {stack.blocks!r} is a {type(blocks).__name__}; "
-                "expected a non-empty ModuleList."
-            )
+            found = type(blocks).__name__
+            raise self._wrong(key, f"{stack.blocks!r} is a {found}; expected a non-empty ModuleList")
         return blocks
 
-    def _placed(self, stack: str, site: str, places: tuple[Site, ...]) -> dict[int, Site]:
+    def _placed(self, stack: str, site: str, places: tuple[s.Site, ...]) -> dict[int, s.Site]:
         """Layer -> the first of the places that its block has."""
-        found: dict[int, Site] = {}
+        found: dict[int, s.Site] = {}
         for layer in range(self.n_layers(stack)):
             block = self._block(stack, layer)
             there = next((p for p in places if _submodule(block, p.path) is not None), None)
@@ -102,17 +89,23 @@ class Architecture:
         if module is None:
             names = [name for name, _ in root.named_modules() if name]
             near = did_you_mean(path, names) or f" There are: {listed(n for n, _ in root.named_children())}."
-            raise ArchitectureError(
-                f"{self.structure.located(key)}: no module {path!r} in {type(root).__name__}.{near}"
-            )
+            raise self._wrong(key, f"no module {path!r} in {type(root).__name__}", near)
         return module
+
+    def _wrong(self, key: str, what: str, near: str = "") -> ArchitectureError:
+        return ArchitectureError(f"{self.structure.located(key)}: {what}.{near}")
+
+    def _modules(self, root: nn.Module, paths: Iterable[s.ModulePath], key: str) -> list[nn.Module]:
+        """The modules at some paths, without the optional ones that are missing."""
+        wanted = (path for path in paths if not path.optional or _submodule(root, path.path) is not None)
+        return [self._resolve(root, path.path, key) for path in wanted]
 
     @property
     def stacks(self) -> tuple[str, ...]:
         """Names of the stacks that the model has."""
         return tuple(self._blocks)
 
-    def stack(self, name: str) -> StackStructure:
+    def stack(self, name: str) -> s.StackStructure:
         """Return the declared layout of a stack.
 
         Raises:
@@ -129,9 +122,14 @@ class Architecture:
 
     def sites(self, stack: str) -> tuple[str, ...]:
         """Names of all sites that can be read in a stack."""
-        implied = [site for site in IMPLIED_SITES if site != "logits" or self._has_logits(stack)]
-        attention = [site for site in (*ATTENTION_SITES, *CROSS_ATTENTION_SITES) if self._attending(site, stack)]
-        return (*implied, *(site for s, site in self._paths if s == stack and self._paths[s, site]), *attention)
+        implied = [site for site in s.IMPLIED_SITES if site != "logits" or self._has_logits(stack)]
+        declared = [site for (of, site), by_layer in self._paths.items() if of == stack and by_layer]
+        inside = []
+        for site in s.INSIDE_ATTENTION:
+            modules = (self.attention(layer, stack, site) for layer in range(self.n_layers(stack)))
+            if any(module and (site.endswith("pattern") or routable(module)) for module in modules):
+                inside.append(site)  # all report their patterns; the rest is read where the attention can be watched
+        return (*implied, *declared, *inside)
 
     def _has_logits(self, stack: str) -> bool:
         """Whether the model has a head, and it is this stack that ends in it."""
@@ -139,39 +137,26 @@ class Architecture:
             return False
         return len(self._blocks) == 1 or stack == "decoder" or self.model.get_output_embeddings() is None
 
-    def _attending(self, site: str, stack: str) -> bool:
-        """Whether some layer computes this part of an attention where it can be read; all report their patterns."""
-        cross = site.startswith("cross_")
-        modules = [m for layer in range(self.n_layers(stack)) if (m := self.attention(layer, stack, cross=cross))]
-        return bool(modules) and (routable(modules[0]) or site.endswith("pattern"))
-
     def layers_with(self, site: str, stack: str) -> tuple[int, ...]:
         """Layers that have a site, ascending."""
-        layers = range(self.n_layers(stack))
         if (stack, site) in self._paths:
             return tuple(self._paths[stack, site])
-        if site in (*ATTENTION_SITES, *CROSS_ATTENTION_SITES):
-            cross = site.startswith("cross_")
-            return tuple(layer for layer in layers if self.attention(layer, stack, cross=cross))
-        return tuple(layers)
+        layers = range(self.n_layers(stack))
+        return tuple(n for n in layers if site not in s.INSIDE_ATTENTION or self.attention(n, stack, site))
 
     def final_norm(self, stack: str) -> list[nn.Module]:
         """What comes after the last block and before the head, in order."""
-        found = []
-        for path in self.stack(stack).final_norm:
-            if not path.optional or _submodule(self._base, path.path) is not None:
-                found.append(self._resolve(self._base, path.path, f"stacks.{stack}.final_norm"))
-        return found
+        return self._modules(self._base, self.stack(stack).final_norm, f"stacks.{stack}.final_norm")
 
     def norm_after(self, added: str, layer: int, stack: str) -> nn.Module | None:
         """The norm that follows the sum with what `added` adds, in a post-norm block."""
         path = self.stack(stack).norms.get(added)
         return self._resolve(self._block(stack, layer), path, f"stacks.{stack}.norms.{added}") if path else None
 
-    def attention(self, layer: int, stack: str, *, cross: bool = False) -> nn.Module | None:
-        """The module that runs the attention function in a layer, None where there is none."""
+    def attention(self, layer: int, stack: str, site: str = "pattern") -> nn.Module | None:
+        """The module that runs the attention function which a site is part of, None where a layer has none."""
         declared = self.stack(stack)
-        path = declared.cross_attention if cross else declared.attention
+        path = declared.cross_attention if site.startswith("cross_") else declared.attention
         return _submodule(self._block(stack, layer), path.path) if path else None
 
     def experts(self, layer: int, stack: str) -> nn.Module | None:
@@ -200,21 +185,12 @@ class Architecture:
             raise OptionError(f"{type(self.model).__name__} has no embedding: get_input_embeddings() returns nothing.")
         return Place(module, "output")
 
-    def block(self, layer: int, stack: str) -> Place:
-        """What leaves a layer."""
-        return self.place("resid_post", layer, stack)
-
     def head(self, task: str) -> list[nn.Module]:
         """The modules from the last hidden state to logits for a task, in order; empty if none is declared."""
         paths = self.structure.heads.get(task, ())
-        found = [_submodule(self.model, path.path) for path in paths]
-        if paths and not any(found):
+        if all(_submodule(self.model, path.path) is None for path in paths):
             return []
-        return [
-            module or self._resolve(self.model, path.path, f"heads.{task}")
-            for module, path in zip(found, paths)
-            if module or not path.optional
-        ]
+        return self._modules(self.model, paths, f"heads.{task}")
 
     def logits_of(self, hidden: torch.Tensor, task: str) -> torch.Tensor:
         """Turn normed last hidden states ``(…, unit)`` into logits ``(…, vocabulary)`` as the model does."""
@@ -224,18 +200,15 @@ class Architecture:
             hidden = module(hidden.to(weight.dtype))
         if declared.bias:
             hidden = hidden + self._tensor(declared.bias).to(hidden.device)
-        scale = declared.scale.of(config) if declared.scale else None
+        scale, cap = (value.of(config) if value else None for value in (declared.scale, declared.cap))
         hidden = hidden if scale is None else hidden * scale
-        cap = declared.cap.of(config) if declared.cap else None
         return hidden if cap is None else cap * torch.tanh(hidden / cap)
 
     def _tensor(self, path: str) -> torch.Tensor:
         owner, _, name = path.rpartition(".")
-        tensor = getattr(self._resolve(self.model, owner, "logits.bias") if owner else self.model, name, None)
+        tensor = getattr(self._resolve(self.model, owner, "logits.bias"), name, None)
         if not isinstance(tensor, torch.Tensor):
-            raise ArchitectureError(
-                f"{self.structure.located('logits.bias')}: no tensor {path!r} in {type(self.model).__name__}."
-            )
+            raise self._wrong("logits.bias", f"no tensor {path!r} in {type(self.model).__name__}")
         return tensor
 
     def place(self, site: str, layer: int | None, stack: str) -> Place:
@@ -249,7 +222,8 @@ class Architecture:
         if site == "embedding":
             return self.embedding(stack)
         if site == "logits":
-            return Place(self._logits_module(), "output")
+            head = self.model.get_output_embeddings()  # a classifier has none: what leaves the model itself is read
+            return Place(head if isinstance(head, nn.Module) else self.model, "output")
         n = self.n_layers(stack)
         if layer is None or not 0 <= layer < n:
             raise OptionError(f"No layer {layer}; the {stack} has layers 0 to {n - 1}.")
@@ -259,23 +233,18 @@ class Architecture:
         if layer not in self.layers_with(site, stack):
             why, have = self._fused(site, layer, stack), listed(map(str, self.layers_with(site, stack)), 40)
             raise OptionError(f"Layer {layer} of the {stack} has no {site}{why}; the layers that have it: {have}.")
-        if site in (*ATTENTION_SITES, *CROSS_ATTENTION_SITES):
-            module = self.attention(layer, stack, cross=site.startswith("cross_"))
-            part: Part = site.removeprefix("cross_")  # type: ignore[assignment]
-            return Place(module, part, call)  # type: ignore[arg-type]
+        if site in s.INSIDE_ATTENTION:
+            part: Any = site.removeprefix("cross_")
+            return Place(self.attention(layer, stack, site), part, call)  # type: ignore[arg-type]
         found = self._paths[stack, site][layer]
         scale = found.scale.of(self.model.config) if found.scale else None
-        return Place(
-            self._resolve(self._block(stack, layer), found.path, f"stacks.{stack}.sites.{site}"),
-            found.side,
-            call,
-            1.0 if scale is None else scale,
-        )
+        module = self._resolve(self._block(stack, layer), found.path, f"stacks.{stack}.sites.{site}")
+        return Place(module, found.side, call, 1.0 if scale is None else scale)
 
     def _unknown(self, site: str, stack: str) -> str:
         sites = self.sites(stack)
         found = f"No site {site!r} in the {stack} of this {self.model.config.model_type} model"
-        others = [s for s in self.stacks if s != stack and site in self.sites(s)]
+        others = [other for other in self.stacks if other != stack and site in self.sites(other)]
         if others:
             return f"{found}; its {others[0]} has it: name stack={others[0]!r}."
         return f"{found}{self._fused(site, 0, stack)}.{did_you_mean(site, sites)} It has: {listed(sites, 20)}."
@@ -285,11 +254,6 @@ class Architecture:
         if site == "mlp_post" and self.experts(layer, stack) is not None:
             return " (the weights of its experts are fused in one module, inside of which the neurons do not pass)"
         return ""
-
-    def _logits_module(self) -> nn.Module:
-        """The module that makes the logits; of a model without one, such as a classifier, the model itself."""
-        head = self.model.get_output_embeddings()
-        return head if isinstance(head, nn.Module) else self.model
 
 
 def _submodule(root: nn.Module, path: str) -> nn.Module | None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 import attrs
@@ -31,25 +31,13 @@ class Feed:
     def __len__(self) -> int:
         return len(next(iter(self.ids.values())))
 
-    def mask(self, stack: str) -> torch.Tensor | None:
-        """1 for tokens and 0 for padding ``(sequence, token)``; None if nothing is padded."""
-        ids, lengths = self.ids[stack], torch.tensor(self.lengths[stack])
-        if bool((lengths == ids.shape[1]).all()):
-            return None
-        return (torch.arange(ids.shape[1]) < lengths[:, None]).long().to(ids.device)
-
     def arguments(self) -> dict[str, Any]:
-        """Keyword arguments of the model's forward."""
+        """Keyword arguments of the model's forward; where there is padding, with a mask ``(sequence, token)`` of it."""
         arguments: dict[str, Any] = {}
         for stack, ids in self.ids.items():
             before = "decoder_" if stack == "decoder" and len(self.ids) > 1 else ""
             arguments[f"{before}input_ids"] = ids
-            mask = self.mask(stack)
-            if mask is not None:
-                arguments[f"{before}attention_mask"] = mask
+            there = torch.arange(ids.shape[1]) < torch.tensor(self.lengths[stack])[:, None]
+            if not there.all():
+                arguments[f"{before}attention_mask"] = there.long().to(ids.device)
         return arguments
-
-
-def of_tokens(ids: Mapping[str, Sequence[int]], device: torch.device) -> dict[str, torch.Tensor]:
-    """Return token ids by stack as tensors ``(token,)`` on a device."""
-    return {stack: torch.as_tensor(list(row), dtype=torch.long, device=device) for stack, row in ids.items()}

@@ -1,104 +1,157 @@
 """Many targets, few forwards: gradients of all scores from shared graphs.
 
 Targets are taken in parts that one forward serves (for a causal model: neighbouring rows, over the prefix that they can
-see). Per part, the head's gradients of all targets come from one backward through the head, and the body's from batched
-vector-Jacobian products.
+see). Per part, what lies between the last attention and the scores is passed backwards once for all targets, because
+each has a row of its own there; the rest by batched vector-Jacobian products. When memory runs out, parts are halved.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from typing import Protocol
+from collections.abc import Callable, Iterator, Sequence
 
 import attrs
 import torch
 
 CHUNK = 10  # targets per forward of a causal model: measured best of 5, 10, 17, 25 on two cores
-BATCHED_ROWS = 800  # rows (cotangents × batch × tokens) at which a backward's matrix products are at full speed
+BATCHED_ROWS = 400  # rows (cotangents × batch × tokens) at which a backward's matrix products are at full speed
+
+
+@attrs.frozen
+class Cut:
+    """A place where the graph was cut in two.
+
+    Attributes:
+        root: the end of the earlier part ``(variant · batch, token, unit)``.
+        gradients: of each score with respect to what the later part began with, at its row ``(batch, target, unit)``.
+        start: the beginning of the earlier part, if that is another cut and not the inputs.
+    """
+
+    root: torch.Tensor
+    gradients: torch.Tensor
+    start: torch.Tensor | None = None
 
 
 @attrs.frozen
 class Pass:
-    """One forward: the scores and, if it was split, the two ends of the cut between body and head.
+    """One forward: the scores and, if it was split, its cuts from the head to the inputs.
 
     Attributes:
         scores: ``(batch, target)``.
-        hidden: ``(variant · batch, token, unit)``, the body's end, or None if the forward could not be split.
-        leaf: ``(batch, target, unit)``, the head's beginning.
         which, rows: ``(target,)``, the variant and the position that each is read at.
     """
 
     scores: torch.Tensor
-    hidden: torch.Tensor | None = None
-    leaf: torch.Tensor | None = None
-    which: torch.Tensor | None = None
-    rows: torch.Tensor | None = None
+    which: torch.Tensor
+    rows: torch.Tensor
+    cuts: tuple[Cut, ...] = ()
 
 
-class RunPart(Protocol):
-    """A function that scores the targets at `places` from `embeddings`."""
-
-    def __call__(self, embeddings: Sequence[torch.Tensor], places: torch.Tensor, *, split: bool) -> Pass:
-        """Return the pass; with `split`, cut between body and head where the model allows it."""
-        ...
+#: Scores the targets at some places from embeddings; with ``split=True``, cut where the model allows it.
+RunPart = Callable[..., Pass]
 
 
 def values_and_gradients(
-    run_part: RunPart, parts: Sequence[torch.Tensor], embeddings: Sequence[torch.Tensor]
+    run_part: RunPart,
+    parts: Sequence[torch.Tensor],
+    embeddings: Sequence[torch.Tensor],
+    around: Sequence[torch.Tensor] = (),
 ) -> tuple[torch.Tensor, tuple[torch.Tensor, ...]]:
     """Return scores ``(batch, target)`` and, per stack, their gradients ``(target, batch, token, unit)``.
 
     Args:
         parts: indices of targets, together all of them; each is one forward.
         embeddings: per stack ``(batch, token, unit)``; the batch's entries are independent of each other.
+        around: more of the kind, which `run_part` is given behind them and no gradient is taken of.
     """
     n, first = sum(len(places) for places in parts), embeddings[0]
     values = first.new_zeros(len(first), n, dtype=torch.promote_types(first.dtype, torch.float32))
     gradients = tuple(tensor.new_zeros(n, *tensor.shape) for tensor in embeddings)
+
+    def pass_piece(places: torch.Tensor, batch: slice) -> None:
+        leaves = [tensor[batch].detach().clone().requires_grad_() for tensor in embeddings]
+        done = run_part([*leaves, *(tensor[batch] for tensor in around)], places, split=True)
+        values[batch, places] = done.scores.detach().to(values.dtype)
+        for which, of_stacks in _backward(done, leaves):
+            for gradient, part in zip(gradients, of_stacks):
+                gradient[places[which], batch] = part.to(gradient.dtype)
+
+    todo = [(places, slice(0, len(first))) for places in reversed(parts)]
     with torch.inference_mode(False), torch.enable_grad():  # also inside of a user's no_grad or inference_mode
-        for places in parts:
-            leaves = [tensor.detach().clone().requires_grad_() for tensor in embeddings]
-            done = run_part(leaves, places, split=True)
-            values[:, places] = done.scores.detach().to(values.dtype)
-            for which, of_stacks in _backward(done, leaves):
-                for gradient, part in zip(gradients, of_stacks):
-                    gradient[places[which]] = part.to(gradient.dtype)
+        while todo:
+            places, batch = todo.pop()
+            try:
+                pass_piece(places, batch)
+            except (RuntimeError, MemoryError) as error:
+                smaller = _halves(places, batch) if out_of_memory(error) else []
+                if not smaller:
+                    raise
+                todo += smaller
     return values, gradients
+
+
+def _halves(places: torch.Tensor, batch: slice) -> list[tuple[torch.Tensor, slice]]:
+    """Two smaller pieces of the same work, of half of the targets each or of the batch; none of what is one of one."""
+    middle = (batch.start + batch.stop) // 2
+    if len(places) > 1:
+        return [(half, batch) for half in reversed(torch.tensor_split(places, 2))]
+    return [(places, slice(middle, batch.stop)), (places, slice(batch.start, middle))] if middle > batch.start else []
+
+
+def out_of_memory(error: BaseException) -> bool:
+    """Whether memory ran out, as Python, CUDA or torch's allocator on the CPU say it."""
+    told = str(error).lower()
+    return isinstance(error, MemoryError) or "out of memory" in told or "can't allocate memory" in told
 
 
 def _backward(done: Pass, leaves: list[torch.Tensor]) -> Iterator[tuple[torch.Tensor, tuple[torch.Tensor, ...]]]:
     """Yield (indices of targets in the pass, their gradients per stack ``(target, batch, token, unit)``)."""
     n, batch = done.scores.shape[1], len(leaves[0])
-    if done.hidden is None or done.leaf is None or done.which is None or done.rows is None:
+    if not done.cuts:
         for i in range(n):
             singles = torch.autograd.grad(
                 done.scores[:, i].sum(), leaves, retain_graph=i < n - 1, materialize_grads=True, allow_unused=True
             )
             yield torch.tensor([i]), tuple(single[None] for single in singles)
         return
-    root = done.hidden
-    (head,) = torch.autograd.grad(done.scores.sum(), done.leaf)
-    for which in torch.split(torch.arange(n, device=root.device), max(1, BATCHED_ROWS // root[..., 0].numel())):
-        cotangents = root.new_zeros(len(which), *root.shape)
-        apart = cotangents.view(len(which), -1, batch, *root.shape[1:])
-        each = torch.arange(len(which), device=root.device)
-        of_head = head[:, which.to(head.device)].transpose(0, 1).to(root)
-        apart[each, done.which.to(root.device)[which], :, done.rows.to(root.device)[which]] = of_head
-        yield which, _vector_jacobian(root, leaves, cotangents, last=int(which[-1]) == n - 1)
+    rows = done.cuts[0].root[..., 0].numel()
+    for which in torch.split(torch.arange(n), max(1, BATCHED_ROWS // rows)):
+        found: list[torch.Tensor | None] = [None] * len(leaves)
+        carried: torch.Tensor | None = None
+        for cut in done.cuts:
+            root = cut.root
+            cotangents = root.new_zeros(len(which), *root.shape)
+            apart = cotangents.view(len(which), -1, batch, *root.shape[1:])
+            own = cut.gradients[:, which.to(cut.gradients.device)].transpose(0, 1).to(root)
+            apart[torch.arange(len(which)), done.which[which], :, done.rows.cpu()[which]] = own
+            cotangents = cotangents if carried is None else cotangents + carried
+            starts = leaves if cut.start is None else [cut.start, *leaves]
+            got = _vector_jacobian(root, starts, cotangents)
+            carried = None if cut.start is None else got[0]
+            for stack, more in enumerate(got[len(got) - len(leaves) :]):
+                before = found[stack]
+                found[stack] = more if before is None else before if more is None else before + more
+        yield (
+            which,
+            tuple(
+                leaf.new_zeros(len(which), *leaf.shape) if tensor is None else tensor
+                for leaf, tensor in zip(leaves, found)
+            ),
+        )
 
 
 def _vector_jacobian(
-    root: torch.Tensor, leaves: list[torch.Tensor], cotangents: torch.Tensor, last: bool
-) -> tuple[torch.Tensor, ...]:
-    """Return, per leaf, one gradient per cotangent; batched where the model's operations allow it."""
+    root: torch.Tensor, starts: Sequence[torch.Tensor], cotangents: torch.Tensor
+) -> list[torch.Tensor | None]:
+    """Return, per start, one gradient per cotangent, or None; batched where the model's operations allow it."""
     if len(cotangents) > 1:
         try:
-            return torch.autograd.grad(root, leaves, cotangents, is_grads_batched=True, retain_graph=True)
+            return list(
+                torch.autograd.grad(
+                    root, starts, cotangents, is_grads_batched=True, retain_graph=True, allow_unused=True
+                )
+            )
         except RuntimeError as error:
-            if "out of memory" in str(error).lower():
+            if out_of_memory(error):
                 raise
-    singles = [
-        torch.autograd.grad(root, leaves, c, retain_graph=not (last and i == len(cotangents) - 1))
-        for i, c in enumerate(cotangents)
-    ]
-    return tuple(torch.stack(of_leaf) for of_leaf in zip(*singles))
+    singles = [torch.autograd.grad(root, starts, c, retain_graph=True, allow_unused=True) for c in cotangents]
+    return [None if of_start[0] is None else torch.stack(of_start) for of_start in zip(*singles)]

@@ -3,25 +3,26 @@
 from __future__ import annotations
 
 import contextlib
+import functools
+import itertools
 import weakref
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Any, Literal
+from typing import Any
 
 import attrs
 import numpy as np
 import torch
 from torch import nn
 
-from ecco_core.errors import OptionError, did_you_mean, listed
+from ecco_core.errors import OptionError, did_you_mean, listed, saying
 from ecco_core.models.architecture import Architecture, Place
 from ecco_core.models.attention import Change, attending
 from ecco_core.models.hooks import alone, hooked, uncompiled
-from ecco_core.registry.structure import ATTENTION_SITES, CROSS_ATTENTION_SITES, OUTSIDE_BLOCKS
+from ecco_core.registry.structure import INSIDE_ATTENTION, OUTSIDE_BLOCKS, base_of
 
 Places = int | Sequence[int] | None
-When = Literal["prompt", "generated", "predicting"]
 WHEN = ("prompt", "generated", "predicting")
-_BY_HEADS = (*ATTENTION_SITES, *CROSS_ATTENTION_SITES, "z", "cross_z")
+_BY_HEADS = (*INSIDE_ATTENTION, "z", "cross_z")
 
 
 @attrs.frozen(eq=False, repr=False)
@@ -51,12 +52,11 @@ class Intervention:
     told: str = ""
 
     def __repr__(self) -> str:
-        def part(name: str, numbers: Any) -> str:
-            some = f"{', '.join(map(str, numbers[:8]))}{' …' if len(numbers) > 8 else ''}" if numbers else ""
-            return f", {name} {some}" if numbers is not None and not isinstance(numbers, str) else ""
-
+        where = ""
+        for name in ("layers", "units", "heads", "positions"):
+            if isinstance(numbers := getattr(self, name), tuple):
+                where += f", {name} {', '.join(map(str, numbers[:8]))}{' …' * (len(numbers) > 8)}"
         when = f", {self.positions} positions" if isinstance(self.positions, str) else ""
-        where = "".join(part(name, getattr(self, name)) for name in ("layers", "units", "heads", "positions"))
         return f"{self.kind} {f'{self.stack} ' if self.stack else ''}{self.site}{where}{when}{self.told}"
 
 
@@ -97,7 +97,7 @@ def _made(kind: str, site: str, layer: Places, units: Places, value: Any, where:
     wrong = next((name for name in where if name not in known), None)
     if wrong:
         raise OptionError(f"{kind} has no option {wrong!r}.{did_you_mean(wrong, known)} It takes: {listed(known)}.")
-    positions: Places | When = where.get("positions")
+    positions: Places | str = where.get("positions")
     if not isinstance(site, str):
         raise OptionError(f"An intervention names a site such as 'mlp_post', found {site!r}.")
     if isinstance(positions, str) and positions not in WHEN:
@@ -117,15 +117,13 @@ def _value(value: Any) -> Any:
     """A number or a tensor of what is given as numbers; a run as it is."""
     if hasattr(value, "transcript"):
         return value
-    try:
+    with saying(f"The value of an intervention is numbers, found {type(value).__name__}", OptionError):
         if isinstance(value, (int, float, np.number)):
             return float(value)
         if isinstance(value, (np.ndarray, list, tuple)):
             value = torch.as_tensor(np.asarray(value, dtype=np.float32))
         if not isinstance(value, torch.Tensor):
             raise TypeError("give a number, a tensor, or a run")
-    except (ValueError, TypeError, OverflowError) as error:
-        raise OptionError(f"The value of an intervention is numbers, found {type(value).__name__}: {error}.") from error
     if not 1 <= value.ndim <= 2:
         raise OptionError(f"The value of an intervention is (unit,) or (token, unit), found {tuple(value.shape)}.")
     return value.detach().clone()
@@ -204,15 +202,12 @@ def _change(architecture: Architecture, interventions: Sequence[Intervention]) -
     with contextlib.ExitStack() as scope:
         if interventions:
             scope.enter_context(uncompiled())
-        clocks: dict[str, _Clock] = {}
+        clock_of = functools.cache(lambda stack: _Clock(architecture, stack, scope))
         for intervention in interventions:
             stack = stack_of(architecture, intervention)
-            if stack not in clocks:
-                clocks[stack] = _Clock(architecture, stack, scope)
-            for place, change in _changes(architecture, intervention, stack, clocks[stack]):
+            for place, change in _changes(architecture, intervention, stack, clock_of(stack)):
                 scope.enter_context(hooked(place, change))
-        inside = {*ATTENTION_SITES, *CROSS_ATTENTION_SITES}
-        if any(intervention.site in inside for intervention in interventions):
+        if any(intervention.site in INSIDE_ATTENTION for intervention in interventions):
             scope.enter_context(attending(model))
         _HOOKS[model] = scope.pop_all()
 
@@ -264,7 +259,7 @@ def _changes(
 
 def _head_count(architecture: Architecture, intervention: Intervention, layer: int | None, stack: str) -> int:
     """The number of query heads of a layer: as its attention says, else as the config says for its stack."""
-    module = architecture.attention(layer or 0, stack, cross=intervention.site.startswith("cross_"))
+    module = architecture.attention(layer or 0, stack, intervention.site)
     names = (f"{stack}_attention_heads", "num_attention_heads", "n_head", "n_heads", "num_heads")
     of = ((module, names[1:]), (architecture.model.config, names))
     heads = next((n for where, some in of for name in some if isinstance(n := getattr(where, name, None), int)), 0)
@@ -275,21 +270,16 @@ def _head_count(architecture: Architecture, intervention: Intervention, layer: i
     return heads
 
 
-def _owners(model: nn.Module, architecture: Architecture, stack: str) -> list[nn.Module]:
-    """The modules whose forwards are those of a stack, from outside in; some models skip the outer ones."""
-    base: nn.Module = getattr(model, "base_model", model)
-    steps = architecture.stack(stack).blocks.split(".")[:-1]
-    within = [base.get_submodule(".".join(steps[: n + 1])) for n in range(len(steps))]
-    whole = [] if len(architecture.structure.stacks) > 1 else list(dict.fromkeys([model, base]))
-    return [*whole, *within]
-
-
 class _Clock:
     """Knows the position of every token of a stack in the forward that runs, cached generation included."""
 
     def __init__(self, architecture: Architecture, stack: str, scope: contextlib.ExitStack) -> None:
         self._model: nn.Module = architecture.model
-        self._owners = _owners(self._model, architecture, stack)
+        steps = architecture.stack(stack).blocks.split(".")[:-1]
+        base, *within = itertools.accumulate(steps, getattr, initial=base_of(self._model))
+        whole = [] if len(architecture.structure.stacks) > 1 else [self._model, base]
+        #: the modules whose forwards are those of the stack, from outside in; some models skip the outer ones
+        self._owners: list[nn.Module] = list(dict.fromkeys([*whole, *within]))
         for owner in self._owners:  # of modules within each other, the outermost tells
             scope.callback(owner.register_forward_pre_hook(self._enter, with_kwargs=True).remove)
             scope.callback(owner.register_forward_hook(self._leave, always_call=True).remove)
@@ -298,15 +288,17 @@ class _Clock:
         self._passed = 0
         self._prompts: list[int] | None = None
         self._positions = torch.zeros(1, 1, dtype=torch.long)
+        self.padding_known = True
 
     def _leave(self, owner: nn.Module, *_: Any) -> None:
         if owner is self._outermost:
             self._outermost = None
 
     def _enter(self, owner: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-        outer = self._owners[: self._owners.index(owner)]
-        interrupted = _PROMPTS.get(self._model) is not self._prompts  # so that it was never left
-        if self._outermost not in outer or interrupted:
+        prompts = _PROMPTS.get(self._model)
+        if prompts is not self._prompts:  # a new run begins; an interrupted one was never left
+            self._prompts, self._passed, self._outermost = prompts, 0, None
+        if self._outermost not in self._owners[: self._owners.index(owner)]:
             self._outermost = owner
             self._tick(args, kwargs)
 
@@ -314,8 +306,6 @@ class _Clock:
         given = (kwargs.get("input_ids"), kwargs.get("inputs_embeds"), *args)
         tokens = next(tensor for tensor in given if isinstance(tensor, torch.Tensor))
         batch, length = tokens.shape[:2]
-        if _PROMPTS.get(self._model) is not self._prompts:  # a new run begins
-            self._prompts, self._passed = _PROMPTS.get(self._model), 0
         offset = self._offset(kwargs, length)
         self._passed = offset + length
         mask = kwargs.get("attention_mask")
@@ -331,9 +321,8 @@ class _Clock:
         cache = next((kwargs[name] for name in names if kwargs.get(name) is not None), None)
         if cache is None:
             return 0
-        if hasattr(cache, "get_seq_length"):
-            with contextlib.suppress(Exception):  # the caches of state-space layers have no length
-                return int(cache.get_seq_length())
+        with contextlib.suppress(Exception):  # the caches of state-space layers have no length
+            return int(cache.get_seq_length())
         return self._passed if length == 1 else 0
 
     def positions(self, tokens: int) -> torch.Tensor:
@@ -377,16 +366,17 @@ class _Edit:
 
     def _chosen(self, tokens: int) -> tuple[torch.Tensor, torch.Tensor]:
         """Positions ``(sequence, token)`` of the tokens along a site, and which of them are meant."""
-        wanted = self.intervention.positions
         if self.site in ("cross_k", "cross_v"):
             self._without_positions("holds the encoder's tokens")
-            index = torch.arange(tokens, device=self.clock.positions(1).device)[None]
-            return index, torch.ones_like(index, dtype=torch.bool)
-        return self._positions(tokens), self.clock.chosen(wanted, tokens)
+            index = self._positions(tokens, of_encoder=True)
+            return index, index >= 0
+        return self._positions(tokens), self.clock.chosen(self.intervention.positions, tokens)
 
-    def _positions(self, tokens: int) -> torch.Tensor:
-        """Positions ``(sequence, token)`` of the tokens along an axis, which the clock's last ones are."""
+    def _positions(self, tokens: int, of_encoder: bool = False) -> torch.Tensor:
+        """Positions ``(sequence, token)`` of the tokens along an axis: the encoder's, or the clock's last ones."""
         index = self.clock.positions(tokens)
+        if of_encoder:
+            return torch.arange(tokens, device=index.device)[None]
         by_token = self.intervention.positions is not None or getattr(self.value, "ndim", 0) > 1
         if index.shape[1] != tokens or (by_token and not self.clock.padding_known):
             raise OptionError(f"{self.site} cannot be changed so with a cache of fixed size; generate without it.")
@@ -405,16 +395,13 @@ class _Edit:
             self._without_positions("are those of classes, not of tokens")
         return tensor.reshape(sequences, -1, tensor.shape[-1])
 
-    def _keys(self, n: int, device: torch.device) -> torch.Tensor:
-        """Position ``(sequence, key)`` of each key of a pattern; a cache may hold the last ones only."""
-        return torch.arange(n, device=device)[None] if self.site == "cross_pattern" else self._positions(n).to(device)
-
     def _units(self, rows: torch.Tensor, by_head: bool) -> torch.Tensor:
         """Which units are meant, along the last axes of `rows`."""
         device, n = rows.device, rows.shape[-1]
         units = self.intervention.units
         if self.site.endswith("pattern") and units is not None:
-            chosen = torch.isin(self._keys(n, device), torch.tensor(units, device=device))[:, None, None]
+            keys = self._positions(n, self.site == "cross_pattern").to(device)
+            chosen = torch.isin(keys, torch.tensor(units, device=device))[:, None, None]
         else:
             chosen = _mask(units, n, "unit", self.intervention).to(device)
         if self.intervention.heads is None:
@@ -440,7 +427,7 @@ class _Edit:
         if value.shape[-1] != n and not by_key:
             raise OptionError(f"The value of {self.intervention!r} has {value.shape[-1]} units; the site has {n}.")
         if by_key:
-            keys = self._keys(n, rows.device)[:, None, None]
+            keys = self._positions(n, self.site == "cross_pattern").to(rows.device)[:, None, None]
             everywhere = (keys >= 0) & (keys < value.shape[-1])
             keys = keys.clamp(0, value.shape[-1] - 1)
         if value.ndim == 1:

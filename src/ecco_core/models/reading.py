@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import inspect
 from collections.abc import Sequence
 from typing import Any
@@ -12,14 +13,13 @@ from torch import nn
 
 from ecco_core.errors import ArchitectureError
 from ecco_core.models.architecture import Architecture
-from ecco_core.models.attention import Change, attending, routable
+from ecco_core.models.attention import attending, routable
 from ecco_core.models.feed import Feed
 from ecco_core.models.hooks import evaluating, hooked
-from ecco_core.registry.structure import ATTENTION_SITES, CROSS_ATTENTION_SITES, OUTSIDE_BLOCKS
+from ecco_core.registry.structure import INSIDE_ATTENTION, OUTSIDE_BLOCKS, base_of
 
 #: (stack, site, layer); the layer of a site outside of the blocks is None.
 Key = tuple[str, str, "int | None"]
-_INSIDE_ATTENTION = (*ATTENTION_SITES, *CROSS_ATTENTION_SITES)
 
 
 def read(
@@ -45,38 +45,29 @@ def read(
         OptionError: no such site or layer. ArchitectureError: a site is not passed in this forward.
     """
     keys = list(dict.fromkeys((s, site, None if site in OUTSIDE_BLOCKS else layer) for s, site, layer in keys))
+    places = {(stack, site, layer): architecture.place(site, layer, stack) for stack, site, layer in keys}
+    logits = [key for key in keys if key[1] == "logits"]
+    reported = [key for key, place in places.items() if place.side == "pattern" and not routable(place.module)]
+    extra = {"output_attentions": True} if reported else {}
     found: dict[Key, torch.Tensor] = {}
 
-    def to(tensor: torch.Tensor) -> torch.Tensor:
-        return tensor.detach().to(device=device, dtype=dtype, copy=True)
+    def keep(key: Key, tensor: torch.Tensor) -> None:
+        if key in found:
+            raise ArchitectureError(f"{key[1]} of layer {key[2]} is passed more than once in one forward.")
+        found[key] = tensor.detach().to(device=device, dtype=dtype, copy=True)
 
-    def keep(key: Key) -> Change:
-        def change(tensor: torch.Tensor) -> None:
-            if key in found:
-                raise ArchitectureError(f"{key[1]} of layer {key[2]} is passed more than once in one forward.")
-            found[key] = to(tensor)
-
-        return change
-
-    reported = [key for key in keys if _is_reported(architecture, key)]
-    extra = {"output_attentions": True} if reported else {}
-    with contextlib.ExitStack() as scope:
-        scope.enter_context(evaluating(model))
-        scope.enter_context(torch.inference_mode(False))
-        scope.enter_context(torch.no_grad())
-        if any(site in _INSIDE_ATTENTION for _, site, _ in keys):
+    with evaluating(model), torch.inference_mode(False), torch.no_grad(), contextlib.ExitStack() as scope:
+        if any(site in INSIDE_ATTENTION for _, site, _ in keys):
             scope.enter_context(attending(model))
-        for key in keys:
-            stack, site, layer = key
-            place = architecture.place(site, layer, stack)
-            if site != "logits" and key not in reported:
-                scope.enter_context(hooked(place, keep(key)))
-        runner = _runner(model, architecture, feed, keys)
+        for key, place in places.items():
+            if key not in (*logits, *reported):
+                scope.enter_context(hooked(place, functools.partial(keep, key)))
+        runner = model if logits or len(architecture.stacks) > len(feed.ids) else base_of(model)
         output = runner(**feed.arguments(), **without_cache(runner), **extra, return_dict=True)
-    for key in keys:
-        if key[1] == "logits":
-            found[key] = to(output.logits)
-    found |= {key: to(tensor) for key, tensor in _reports(architecture, output, reported).items()}
+    for key in logits:
+        keep(key, output.logits)
+    for key in reported:
+        keep(key, _reported(architecture, output, *key))
     missed = next((key for key in keys if key not in found), None)
     if missed:
         raise ArchitectureError(
@@ -91,41 +82,23 @@ def without_cache(model: nn.Module) -> dict[str, bool]:
     return {"use_cache": False} if "use_cache" in inspect.signature(model.forward).parameters else {}
 
 
-def _runner(model: Any, architecture: Architecture, feed: Feed, keys: Sequence[Key]) -> Any:
-    """The model, or its body where that is enough."""
-    whole = any(site == "logits" for _, site, _ in keys) or len(architecture.stacks) > len(feed.ids)
-    return model if whole else getattr(model, "base_model", model)
-
-
-def _is_reported(architecture: Architecture, key: Key) -> bool:
-    """Whether a pattern is to be had from the model's ``output_attentions`` only."""
-    stack, site, layer = key
-    if not site.endswith("pattern") or site not in architecture.sites(stack) or layer is None:
-        return False
-    attention = architecture.attention(layer, stack, cross=site.startswith("cross_")) if layer >= 0 else None
-    return attention is not None and not routable(attention)
-
-
-def _reports(architecture: Architecture, output: Any, keys: Sequence[Key]) -> dict[Key, torch.Tensor]:
-    """Patterns ``(batch, head, query, key)`` as the model itself reports them, by layer."""
-    found = {}
-    for key in keys:
-        stack, site, layer = key
-        name = "cross_attentions" if site.startswith("cross_") else f"{stack}_attentions"
-        told = getattr(output, name, None) or getattr(output, "attentions", None)
-        layers = architecture.layers_with(site, stack)
-        if not told or len(told) != len(layers) or told[layers.index(layer or 0)] is None:
-            name = type(architecture.model).__name__
-            raise ArchitectureError(f"{name} reports no attention patterns; load it with attn_implementation='eager'.")
-        found[key] = told[layers.index(layer or 0)]
-    return found
+def _reported(architecture: Architecture, output: Any, stack: str, site: str, layer: int | None) -> torch.Tensor:
+    """The pattern ``(batch, head, query, key)`` of a layer as the model itself reports it."""
+    name = "cross_attentions" if site.startswith("cross_") else f"{stack}_attentions"
+    patterns = getattr(output, name, None) or getattr(output, "attentions", None) or ()
+    layers = architecture.layers_with(site, stack)
+    pattern: torch.Tensor | None = patterns[layers.index(layer)] if len(patterns) == len(layers) else None
+    if pattern is None:
+        name = type(architecture.model).__name__
+        raise ArchitectureError(f"{name} reports no attention patterns; load it with attn_implementation='eager'.")
+    return pattern
 
 
 def as_tokens(tensor: torch.Tensor, site: str, feed: Feed, stack: str) -> torch.Tensor:
     """Bring what was read to ``(sequence, token, …)``; patterns stay ``(sequence, head, query, key)``."""
     if site.endswith("pattern"):
         return tensor
-    if site in _INSIDE_ATTENTION:
+    if site in INSIDE_ATTENTION:
         return tensor.transpose(1, 2)
     if stack not in feed.ids or (tensor.shape[0] == len(feed) and tensor.ndim == 2 and site == "logits"):
         return tensor

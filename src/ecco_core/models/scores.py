@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import contextlib
-import math
+import copy
+import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
@@ -17,39 +18,17 @@ from ecco_core.data.results import Source, Target, TokenScores
 from ecco_core.data.transcript import Transcript
 from ecco_core.errors import ArchitectureError, TargetError
 from ecco_core.models.architecture import Place
+from ecco_core.models.attention import Change
 from ecco_core.models.feed import Feed
-from ecco_core.models.gradients import CHUNK, Pass, values_and_gradients
+from ecco_core.models.gradients import CHUNK, Cut, Pass, out_of_memory, values_and_gradients
 from ecco_core.models.hooks import alone, evaluating, hooked
 from ecco_core.models.interventions import active, prompted
 from ecco_core.models.reading import without_cache
 from ecco_core.registry.structure import GENERATING
 
 ROWS_AT_ONCE = 1600  # batch × tokens of masked variants in one forward
-
-
-def require_causal(model: nn.Module, ids: torch.Tensor) -> None:
-    """Prove on `ids` ``(token,)`` that what is predicted at a position does not depend on later tokens.
-
-    Raises:
-        ArchitectureError: it does, as in a masked language model, or the model returns no logits.
-    """
-    ids = ids if len(ids) > 1 else ids.repeat(2)  # one token has nothing earlier to compare
-    other = ids.clone()
-    other[-1] = (other[-1] + 1) % int(model.get_input_embeddings().weight.shape[0])  # type: ignore[operator]
-    pair = torch.stack([ids, other])
-    with evaluating(model), torch.no_grad():
-        output = model(input_ids=pair, attention_mask=torch.ones_like(pair), use_cache=False, return_dict=True)
-    logits = getattr(output, "logits", None)
-    if logits is None or logits.ndim != 3 or logits.shape[1] != len(ids):
-        raise ArchitectureError(f"{type(model).__name__} returns no logits per token; give a causal language model.")
-    require_numbers(logits, model)
-    share = 1e-3 if logits.dtype in (torch.float32, torch.float64) else 2e-2
-    before = logits[:, :-1].float()
-    if not torch.allclose(before[0], before[1], atol=share * float(before.abs().max()), rtol=share):
-        raise ArchitectureError(
-            f"{type(model).__name__} lets earlier positions see later tokens: it is not causal. If it was "
-            "trained to fill masks, open its checkpoint with task='masked'."
-        )
+#: What models raise that were not made to go on from a cache, and caches that cannot be cut.
+_NOT_FROM_CACHE = (AttributeError, TypeError, ValueError, RuntimeError, IndexError, ArchitectureError)
 
 
 def require_numbers(logits: torch.Tensor, model: nn.Module) -> None:
@@ -83,11 +62,13 @@ class ScoreModule(nn.Module):
         again: what embeds the same tokens once more, in the decoder of a classifier that has one.
         mask_id: the mask token of a masked language model.
         scope: makes the context that every forward runs in, such as the run's interventions.
+        read: what passes this place is explained and not a prediction; the `token_id` of a target is its unit.
+        deep: what enters the last block, and what leaves the weighted sum of its attention, where known.
 
     Attributes:
-        stacks: the stacks that `inputs` has a tensor for, in this order. `ids`: their token ids ``(token,)``, as far
-            as any target sees them. `embeddings`: their embedding modules.
-        n_sources: number of tokens in all stacks.
+        stacks: the stacks that `inputs` has a tensor for, in this order. `ids`: the token ids ``(token,)`` of all
+            stacks, as far as any target sees them. `embeddings`: their embedding modules.
+        n_sources: number of tokens in `stacks`.
 
     Raises:
         TargetError: targets are missing or of several scores.
@@ -103,8 +84,12 @@ class ScoreModule(nn.Module):
         again: nn.Module | None = None,
         mask_id: int | None = None,
         scope: Callable[[], Any] = contextlib.nullcontext,
+        read: Place | None = None,
+        deep: Sequence[Place] = (),
     ) -> None:
         super().__init__()
+        self._made = {"embeddings": embeddings, "again": again, "mask_id": mask_id, "scope": scope, "read": read,
+                      "deep": deep}  # fmt: skip
         if not targets:
             raise TargetError("Nothing to explain: no target was given.")
         if len({target.score for target in targets}) > 1:
@@ -117,6 +102,9 @@ class ScoreModule(nn.Module):
         self.embeddings = dict(embeddings or {transcript.stack: model.get_input_embeddings()})
         self._again = again
         self._scope = scope
+        self._read = read
+        self._deep = deep
+        self._inside: tuple[Place, ScoreModule, tuple[torch.Tensor, ...]] | None = None
         self._device = next(iter(self.embeddings.values())).weight.device
         self._shifted = transcript.task in GENERATING
         ids = transcript.explained.ids
@@ -124,7 +112,7 @@ class ScoreModule(nn.Module):
         wanted = [int(ids[p]) if targets[i].upto else targets[i].token_id for i, p in spans]
         self._owner = torch.tensor([i for i, _ in spans], device=self._device)
         positions = torch.tensor([p for _, p in spans], device=self._device)
-        self._rows = positions - 1 if self._shifted else positions
+        self._rows = positions - 1 if self._shifted and read is None else positions
         self._classes = transcript.task == "sequence_classification"
         self.ids = {
             stack: torch.tensor(tokens.ids.tolist(), device=self.embeddings[stack].weight.device)
@@ -137,22 +125,62 @@ class ScoreModule(nn.Module):
         contrasts = [-1 if targets[i].contrast_id is None else targets[i].contrast_id for i, _ in spans]
         self._contrast = torch.tensor(contrasts, device=self._device)
         self._mask_id = mask_id
+        self._at_once = sys.maxsize  # entries of a batch that memory was enough for
+        self._cached: tuple[Any, torch.Tensor] | None = None  # of the run: a cache or None, and scores (place,)
         self._own: torch.Tensor | None = None  # log-probabilities (place, vocabulary) at the run's own input
         self._masked, self._variant = self._variants()
 
     def _variants(self) -> tuple[torch.Tensor, torch.Tensor]:
         """Masked places of each variant of the input ``(variant, token)``, and the variant of each target."""
         ids = self.ids[self.transcript.stack]
-        if self.transcript.task != "masked" or self._mask_id is None:
+        if self.transcript.task != "masked" or self._mask_id is None or self._read is not None:
             return torch.zeros(1, len(ids), dtype=torch.bool), torch.zeros(len(self._rows), dtype=torch.long)
         each = (ids == self._mask_id).expand(len(self._rows), -1).clone()
         each[torch.arange(len(self._rows)), self._rows] = True
         unique: tuple[torch.Tensor, torch.Tensor] = torch.unique(each, dim=0, return_inverse=True)
         return unique[0], unique[1]
 
+    def only(self, targets: Sequence[Target]) -> ScoreModule:
+        """Return the module of some of the targets; its inputs are of the same tokens."""
+        found = ScoreModule(self.model, self.transcript, targets, **self._made)  # type: ignore[arg-type]
+        found.ids, found.n_sources = self.ids, self.n_sources
+        return found if self._inside is None else found.inside(self._inside[0], self.stacks[0], *self._inside[2])
+
+    def inside(self, place: Place, stack: str, *embeddings: torch.Tensor) -> ScoreModule:
+        """Return the same targets as a function of what passes a place in the model.
+
+        The inputs of the new module are one tensor ``(batch, token, unit)``, which replaces what passes there.
+
+        Args:
+            embeddings: what goes into the model before, as this module's inputs; the run's own if left out.
+
+        Raises:
+            TargetError: targets with different masks, which are different inputs.
+        """
+        if len(self._masked) > 1:
+            raise TargetError("From inside of the model, explain one masked place at a time.")
+        self._compare()
+        found, outer = copy.copy(self), self if self._inside is None else self._inside[1]
+        found._inside = (place, outer, embeddings or outer.inputs())
+        found.stacks, found.n_sources = (stack,), len(self.ids[stack])
+        found._cached = None
+        return found
+
     def inputs(self) -> tuple[torch.Tensor, ...]:
-        """Embeddings of the run, one tensor ``(1, token, unit)`` per stack, detached."""
+        """Embeddings of the run, one tensor ``(1, token, unit)`` per stack, detached; or what passes inside there."""
+        if self._inside is not None:
+            return (self._inside[1].reached(self._inside[0], *self._inside[2]),)
         return tuple(self.embed(self.ids[stack], stack)[None] for stack in self.stacks)
+
+    @torch.no_grad()
+    def reached(self, place: Place, *embeddings: torch.Tensor) -> torch.Tensor:
+        """What passes a place in the model, ``(batch, token, unit)``, when `embeddings` go in."""
+        seen: list[torch.Tensor] = []
+        with alone(self.model), hooked(place, seen.append, first=True):
+            self.run_part(embeddings, torch.arange(len(self._rows)), split=False)
+        if len(seen) != 1:
+            raise ArchitectureError(f"{type(place.module).__name__} is passed {len(seen)} times in one forward.")
+        return seen[0].detach().reshape(len(embeddings[0]), -1, seen[0].shape[-1])
 
     def embed(self, ids: torch.Tensor, stack: str | None = None) -> torch.Tensor:
         """Embed token ids ``(token,)`` as the model does; returns ``(token, unit)``, detached."""
@@ -161,29 +189,77 @@ class ScoreModule(nn.Module):
             embedded: torch.Tensor = embedding.forward(ids.to(embedding.weight.device))  # hooks change it afterwards
             return embedded.detach()
 
-    def forward(self, *embeddings: torch.Tensor) -> torch.Tensor:
+    def forward(self, *embeddings: torch.Tensor, same: int = 0) -> torch.Tensor:
         """Score every target.
 
         Args:
             embeddings: one tensor ``(batch, token, unit)`` per stack.
+            same: so many of the first tokens are the run's own in the whole batch. Without gradients, a model whose
+                cache can be gone on from, which is tried, passes only the others.
 
         Returns:
             ``(batch, target)``, in the unit of ``self.score``, float32 or wider.
         """
         self._compare()
-        return self._summed(self._each(embeddings), 1)
+        cached = same and not torch.is_grad_enabled() and self._tried_cache() is not None
+        given, found, done = (*embeddings, *self._around(len(embeddings[0]))), [], 0
+        while done < len(given[0]):
+            some = [tensor[done : done + self._at_once] for tensor in given]
+            try:
+                found.append(self._later(some, same) if cached else self._each(some))
+            except (RuntimeError, MemoryError) as error:
+                if not out_of_memory(error) or len(some[0]) == 1:
+                    raise
+                self._at_once = len(some[0]) // 2
+                continue
+            done += len(some[0])
+        return self._summed(torch.cat(found), 1)
+
+    def _tried_cache(self) -> Any:
+        """The run's keys and values, or None if the model does not go on from half of them as from its inputs."""
+        ids, half = self.ids[self.transcript.stack], len(self.ids[self.transcript.stack]) // 2
+        if self._cached is None:
+            plain = self.transcript.task == "causal" and self._inside is None and self._read is None
+            own, usable = self._each(self.inputs())[0] if plain else torch.empty(0), None
+            with evaluating(self.model), self._scope(), contextlib.suppress(*_NOT_FROM_CACHE):
+                if plain and half and not active(self.model):
+                    cache = self.model(input_ids=ids[None], use_cache=True, return_dict=True).past_key_values
+                    self._cached = cache, own
+                    found = self._later(self.inputs(), half)[0]
+                    near = torch.allclose(found, own, rtol=1e-4, atol=1e-4 * float(own.abs().max()))
+                    usable = cache if near else None
+            self._cached = usable, own
+        return self._cached[0]
+
+    def _later(self, embeddings: Sequence[torch.Tensor], same: int) -> torch.Tensor:
+        """Scores ``(batch, place)`` from the run's cache of its first tokens; of what these alone decide, the run's."""
+        cache, own = self._cached  # type: ignore[misc]
+        scores = own.repeat(len(embeddings[0]), 1)
+        places = torch.nonzero(self._rows >= same)[:, 0]
+        if len(places):
+            past = copy.deepcopy(cache)
+            past.crop(same - past.get_seq_length())
+            past.batch_repeat_interleave(len(embeddings[0]))
+            scores[:, places] = self.run_part(embeddings, places, split=False, past=past).scores
+        return scores
 
     def _each(self, embeddings: Sequence[torch.Tensor]) -> torch.Tensor:
         """Scores ``(batch, place)``, those of a span one by one."""
-        parts = [(places, self.run_part(embeddings, places, split=False).scores) for places in self._parts(embeddings)]
+        every = self.parts(embeddings, gradients=False)
+        parts = [(places, self.run_part(embeddings, places, split=False).scores) for places in every]
         scores = torch.cat([part for _, part in parts], dim=1)
         return scores[:, torch.argsort(torch.cat([places for places, _ in parts]))]
+
+    def _around(self, batch: int) -> tuple[torch.Tensor, ...]:
+        """What goes into the model, for scores as a function of what passes inside."""
+        outer = () if self._inside is None else self._inside[2]
+        return tuple(tensor.expand(batch, -1, -1) for tensor in outer)
 
     def _compare(self) -> None:
         """For divergences: predict at the run's own input, once."""
         if self.score == "kl" and self._own is None:
             with torch.no_grad():
-                self._own = self._each(self.inputs())[0]
+                self._own = self._each((*self.inputs(), *self._around(1)))[0]
 
     def _summed(self, tensor: torch.Tensor, dim: int) -> torch.Tensor:
         """Sum the places of each span along `dim`, so that it counts targets."""
@@ -202,25 +278,22 @@ class ScoreModule(nn.Module):
             scores ``(batch, target)`` and, per stack, gradients ``(target, batch, token, unit)``; detached.
         """
         self._compare()
-        values, gradients = values_and_gradients(self.run_part, self.parts(embeddings), embeddings)
+        around = self._around(len(embeddings[0]))
+        values, gradients = values_and_gradients(self.run_part, self.parts(embeddings), embeddings, around)
         return self._summed(values, 1), tuple(self._summed(gradient, 0) for gradient in gradients)
 
-    def _parts(self, embeddings: Sequence[torch.Tensor]) -> tuple[torch.Tensor, ...]:
-        """Indices of targets that one forward without gradients serves: all, or those of a batch of variants."""
+    def parts(self, embeddings: Sequence[torch.Tensor], *, gradients: bool = True) -> tuple[torch.Tensor, ...]:
+        """Indices of targets that one forward serves: all, those of a batch of variants or, with gradients, a chunk.
+
+        A score at row r of a causal decoder depends on the tokens up to r only: with gradients, targets are taken in
+        chunks of neighbouring rows, each run over the prefix that it can see.
+        """
+        if self._shifted and gradients:
+            return torch.split(torch.argsort(self._rows, stable=True), CHUNK)
         each = max(1, ROWS_AT_ONCE // (embeddings[0].shape[0] * embeddings[0].shape[1]))
         order = torch.argsort(self._variant, stable=True)
         groups = self._variant[order] // each
         return tuple(order[groups == group] for group in torch.unique(groups))
-
-    def parts(self, embeddings: Sequence[torch.Tensor]) -> tuple[torch.Tensor, ...]:
-        """Indices of targets that one forward with gradients serves.
-
-        A score at row r of a causal decoder depends on the tokens up to r only: targets are taken in chunks of
-        neighbouring rows, each run over the prefix that it can see.
-        """
-        if self._shifted:
-            return torch.split(torch.argsort(self._rows, stable=True), CHUNK)
-        return self._parts(embeddings)
 
     def result(
         self,
@@ -256,7 +329,7 @@ class ScoreModule(nn.Module):
                 for stack in self.stacks
                 for p in range(len(self.ids[stack]))
             ],
-            targets=[_valued(target, float(value)) for target, value in zip(self.targets, target_values)],
+            targets=[target.valued(float(value)) for target, value in zip(self.targets, target_values)],
             n_input_tokens=self.transcript.n_input_tokens,
             aggregation=aggregation,
             signed=signed,
@@ -266,68 +339,93 @@ class ScoreModule(nn.Module):
             baseline=baseline,
         )
 
-    def run_part(self, embeddings: Sequence[torch.Tensor], places: torch.Tensor, *, split: bool) -> Pass:
+    def run_part(
+        self, embeddings: Sequence[torch.Tensor], places: torch.Tensor, *, split: bool, past: Any = None
+    ) -> Pass:
         """Score the targets at `places`, from the part of the embeddings that they can see.
 
         Args:
-            embeddings: one tensor ``(batch, token, unit)`` per stack.
+            embeddings: one tensor ``(batch, token, unit)`` per stack; before them, what replaces what passes inside.
             places: indices of targets, as from `parts`.
-            split: cut the graph between body and head, for `values_and_gradients`.
+            split: cut the graph, for `values_and_gradients`.
+            past: the model's cache of the first tokens, which are not passed then.
 
         Raises:
             ArchitectureError: the model's forward does not use its embedding modules exactly once.
         """
-        if self._classes and len(embeddings[0]) > 1 and getattr(self.model.config, "pad_token_id", None) is None:
+        batch, rows = len(embeddings[0]), self._rows[places]
+        if self._classes and batch > 1 and getattr(self.model.config, "pad_token_id", None) is None:
             # without a padding token, these heads take one sequence
-            singles = [[tensor[n : n + 1] for tensor in embeddings] for n in range(len(embeddings[0]))]
-            return Pass(torch.cat([self.run_part(single, places, split=split).scores for single in singles]))
-        rows, first = self._rows[places], self._variant[places].min()
-        which = (self._variant[places] - first).tolist()
-        masked = self._masked[int(first) : int(first) + max(which) + 1]
-        inputs, feed = self._fed(embeddings, int(rows.max()) + 1 if self._shifted else None, masked)
-        batch, length = len(embeddings[0]), feed.ids[self.transcript.stack].shape[1]
-        cut = _RowCut(
-            self.model, rows, torch.tensor(which), variants=len(masked), batch=batch, length=length, split=split
-        )
-        uses = dict.fromkeys(self.stacks, 0)
+            singles = [[tensor[n : n + 1] for tensor in embeddings] for n in range(batch)]
+            scores = torch.cat([self.run_part(single, places, split=split).scores for single in singles])
+            return Pass(scores, torch.zeros_like(rows), rows)
+        which = (self._variant[places] - self._variant[places].min()).cpu()
+        masked = self._masked[int(self._variant[places].min()) :][: int(which.max()) + 1]
+        upto = int(rows.max()) + 1 if self._shifted else None
+        outer = embeddings[-len(self.embeddings) :]
+        before = 0 if past is None else int(past.get_seq_length())
+        inputs, feed = self._fed(outer, upto, masked, before)
+        rows = rows - before
+        replaced = [(Place(self.embeddings[stack], "output"), stack, tensor) for stack, tensor in inputs.items()]
+        if self._inside is not None:
+            end = upto if self.stacks[0] == self.transcript.stack else None
+            replaced.append((self._inside[0], "values inside", embeddings[0][:, :end]))
+        length = feed.ids[self.transcript.stack].shape[1]
+        cuts = _Cuts(self.model, rows, which, len(masked), batch, length, split=split, deep=self._deep)
+        uses = {what: 0 for _, what, _ in replaced}
+        read: list[torch.Tensor] = []
 
-        def substitute(stack: str) -> Callable[[torch.Tensor], torch.Tensor]:
-            def change(_: torch.Tensor) -> torch.Tensor:
-                uses[stack] += 1
-                return inputs[stack] * 1  # a model that edits its embeddings in place must not edit ours
+        def substitute(what: str, new: torch.Tensor) -> Change:
+            def change(old: torch.Tensor) -> torch.Tensor:
+                uses[what] += 1
+                return _laid_out(new, old) * 1  # a model that edits its embeddings in place must not edit ours
 
             return change
 
         with contextlib.ExitStack() as scope:
             scope.enter_context(evaluating(self.model))
             scope.enter_context(prompted(self.model, *([self.transcript.n_input_tokens] if self._shifted else [])))
-            for stack in self.stacks:  # before the hooks of interventions
-                scope.enter_context(hooked(Place(self.embeddings[stack], "output"), substitute(stack), first=True))
+            for place, what, tensor in replaced:  # before the hooks of interventions
+                scope.enter_context(hooked(place, substitute(what, tensor), first=True))
             if self._again is not None:
-                scope.enter_context(_embedded_again(self._again, feed.ids[self.stacks[0]], inputs[self.stacks[0]]))
+                first = next(iter(inputs))
+                scope.enter_context(_embedded_again(self._again, feed.ids[first], inputs[first]))
             scope.enter_context(self._scope())
-            if not self._classes and not any(change.site == "logits" for change in active(self.model)):
-                scope.enter_context(cut.placed())  # changes of logits need all rows
-            output = self.model(**feed.arguments(), **without_cache(self.model), return_dict=True)
-        wrong = next((stack for stack, n in uses.items() if n != 1), None)
+            if self._read is not None:
+                scope.enter_context(hooked(self._read, read.append))
+            elif not self._classes and not any(change.site == "logits" for change in active(self.model)):
+                scope.enter_context(cuts.placed())  # changes of logits need all rows
+            cache = without_cache(self.model) if past is None else {"past_key_values": past, "use_cache": True}
+            output = self.model(**feed.arguments(), **cache, return_dict=True)
+        wrong = next((what for what, n in uses.items() if n != 1), None)
         if wrong:
             raise ArchitectureError(
                 f"{type(self.model).__name__} passes the embedding of its {wrong} {uses[wrong]} times in one forward; "
                 "its inputs cannot be substituted there."
             )
-        if self._classes:
-            return Pass(self._score(output.logits[:, None].expand(-1, len(places), -1), places))
-        logits = output.logits if cut.applied else cut.chosen(output.logits)
-        return Pass(self._score(logits, places), cut.hidden, cut.leaf, cut.which, rows)
+        if self._classes and self._read is None:
+            return Pass(self._score(output.logits[:, None].expand(-1, len(places), -1), places), which, rows)
+        whole = output.logits if self._read is None else read[-1].view(batch, length, -1)
+        scores = self._score(whole if cuts.applied else cuts.chosen(whole), places)
+        if not (split and torch.is_grad_enabled()):
+            return Pass(scores, which, rows)
+        found = cuts.done(scores, embeddings[: len(self.stacks)])
+        if found is None:  # for this model and these targets, for good
+            self._deep = ()
+            return self.run_part(embeddings, places, split=split)
+        return Pass(scores, which, rows, found)
 
     def _fed(
-        self, embeddings: Sequence[torch.Tensor], upto: int | None, masked: torch.Tensor
+        self, embeddings: Sequence[torch.Tensor], upto: int | None, masked: torch.Tensor, before: int
     ) -> tuple[dict[str, torch.Tensor], Feed]:
-        """What replaces each stack's embeddings ``(variant · batch, token, unit)``, and the ids that go with it."""
+        """What replaces each stack's embeddings ``(variant · batch, token, unit)``, and the ids that go with it.
+
+        What is masked is masked; `before` tokens, and what comes from `upto` on, are left out.
+        """
         inputs, ids = {}, {}
-        for stack, tensor in zip(self.stacks, embeddings):
+        for stack, tensor in zip(self.embeddings, embeddings):
             end = upto if stack == self.transcript.stack else None
-            inputs[stack], row = tensor[:, :end], self.ids[stack][:end].expand(len(tensor), -1)
+            inputs[stack], row = tensor[:, before:end], self.ids[stack][before:end].expand(len(tensor), -1)
             if bool(masked.any()) and self._mask_id is not None:
                 places = masked.to(tensor.device)[:, None]
                 mask = self.embed(torch.tensor([self._mask_id]), stack)
@@ -341,6 +439,8 @@ class ScoreModule(nn.Module):
         """Turn logits ``(batch, target, vocabulary)`` into scores ``(batch, target)``."""
         require_numbers(logits, self.model)
         logits = logits.float() if logits.dtype in (torch.float16, torch.bfloat16) else logits
+        if self._read is not None:
+            return logits.gather(-1, self._wanted[places].to(logits.device).expand(len(logits), 1, -1).mT)[..., 0]
         several = self._classes and getattr(self.model.config, "problem_type", "") == "multi_label_classification"
         logprobs: torch.Tensor = torch.nn.functional.logsigmoid(logits) if several else logits.log_softmax(-1)
         if self.score == "entropy":
@@ -360,6 +460,26 @@ class ScoreModule(nn.Module):
         return picked - pick(contrast) * (contrast >= 0) if bool((contrast >= 0).any()) else picked
 
 
+def _laid_out(new: torch.Tensor, old: torch.Tensor) -> torch.Tensor:
+    """Return ``(batch, token, unit)`` in the layout of what it replaces, which is of the same tokens in each entry.
+
+    OPT's neurons are ``(batch · token, unit)``, XLNet's embeddings ``(token, batch, unit)``.
+
+    Raises:
+        ArchitectureError: it is none of these.
+    """
+    swapped = new.transpose(0, 1)
+    if old.ndim == 2 and old.numel() == new.numel():
+        return new.flatten(0, 1)
+    if old.shape == swapped.shape and (
+        old.shape != new.shape or bool((old == old[:, :1]).all() > (old == old[:1]).all())
+    ):
+        return swapped
+    if old.shape != new.shape:
+        raise ArchitectureError(f"What passes here is {tuple(old.shape)}; its replacement is {tuple(new.shape)}.")
+    return new
+
+
 @contextlib.contextmanager
 def _embedded_again(module: nn.Module, ids: torch.Tensor, embeddings: torch.Tensor) -> Iterator[None]:
     """Put embeddings in where a decoder embeds the encoder's tokens, as they are or one place later."""
@@ -377,19 +497,17 @@ def _embedded_again(module: nn.Module, ids: torch.Tensor, embeddings: torch.Tens
         yield
 
 
-def _valued(target: Target, value: float) -> Target:
-    probability = {"logprob": math.exp(min(value, 0.0)), "prob": value}.get(target.score)
-    return attrs.evolve(target, value=value, probability=None if target.contrast_id is not None else probability)
-
-
 @attrs.define
-class _RowCut:
-    """A hook on what enters the head: keep only the targets' rows and, with `split`, cut the graph there.
+class _Cuts:
+    """Hooks on a forward: only the targets' rows enter the head and, with `split`, the graph is cut.
 
+    What follows the last attention treats each position by itself, so it is passed backwards once for all targets.
+    That is not taken on trust: gradients at other rows than the targets', or past the cut to the inputs, forbid it.
     A model whose head does not see one tensor ``(variant · batch, token, unit)`` exactly once is left as it is.
 
     Attributes:
         rows, which: ``(target,)``, the row of each target, and the variant that it is in.
+        deep: what enters the last block, and the output projection of its attention; none if it is not to be cut there.
     """
 
     model: Any
@@ -399,15 +517,19 @@ class _RowCut:
     batch: int
     length: int
     split: bool
+    deep: Sequence[Place] = ()
     applied: bool = False
-    hidden: torch.Tensor | None = None
-    leaf: torch.Tensor | None = None
+    _ends: list[tuple[torch.Tensor, torch.Tensor]] = attrs.field(factory=list)  # (before, after) each cut
 
     @contextlib.contextmanager
     def placed(self) -> Iterator[None]:
-        """Hook the head for the time of the block."""
+        """Hook the head, and the last block, for the time of the block."""
         head = self.model.get_output_embeddings() if hasattr(self.model, "get_output_embeddings") else None
-        with hooked(Place(head, "input"), self._change) if isinstance(head, nn.Module) else contextlib.nullcontext():
+        with contextlib.ExitStack() as scope:
+            if isinstance(head, nn.Module):
+                scope.enter_context(hooked(Place(head, "input"), self._at_head))
+                for place in self.deep if self.split and torch.is_grad_enabled() else ():
+                    scope.enter_context(hooked(place, self._cut))
             yield
 
     def chosen(self, tensor: torch.Tensor) -> torch.Tensor:
@@ -416,14 +538,46 @@ class _RowCut:
         apart = tensor.view(self.variants, self.batch, *tensor.shape[1:])
         return apart[self.which.to(device), :, self.rows.to(device)].transpose(0, 1)
 
-    def _change(self, hidden: torch.Tensor) -> torch.Tensor | None:
+    def _fits(self, tensor: torch.Tensor) -> bool:
+        return tensor.ndim == 3 and tensor.shape[:2] == (self.variants * self.batch, self.length)
+
+    def _cut(self, tensor: torch.Tensor) -> torch.Tensor | None:
+        if not self._fits(tensor) or not tensor.requires_grad:
+            return None
+        self._ends.append((tensor, tensor.detach().requires_grad_()))
+        return self._ends[-1][1] * 1  # a model that adds in place must not change a leaf
+
+    def _at_head(self, hidden: torch.Tensor) -> torch.Tensor | None:
         if self.applied:
             raise ArchitectureError(f"{type(self.model).__name__} uses its head more than once in one forward.")
-        if hidden.ndim != 3 or hidden.shape[:2] != (self.variants * self.batch, self.length):
+        if not self._fits(hidden):
             return None
         self.applied = True
         rows = self.chosen(hidden)
-        if not (self.split and torch.is_grad_enabled()):
+        if not (self.split and torch.is_grad_enabled()) or self.deep:
             return rows
-        self.hidden, self.leaf = hidden, rows.detach().requires_grad_()
-        return self.leaf
+        self._ends.append((hidden, rows.detach().requires_grad_()))
+        return self._ends[-1][1]
+
+    def done(self, scores: torch.Tensor, inputs: Sequence[torch.Tensor]) -> tuple[Cut, ...] | None:
+        """The cuts, with the gradients of ``scores`` ``(batch, target)``; None if it must not be cut so deep."""
+        ends = self._ends[::-1]
+        if not self.deep:
+            return tuple(Cut(root, torch.autograd.grad(scores.sum(), leaf)[0]) for root, leaf in ends)
+        places = self.which * self.length + self.rows.cpu()
+        if (
+            not self.applied
+            or len(ends) != len(self.deep)
+            or len(set(places.tolist())) < len(places)
+            or self.rows.min() < 1
+        ):
+            return None
+        wanted = [*(leaf for _, leaf in ends), *inputs]
+        found = torch.autograd.grad(scores.sum(), wanted, retain_graph=True, allow_unused=True)
+        cuts = []
+        for n, (root, _) in enumerate(ends):
+            own = found[n]
+            if own is None or own.count_nonzero() > self.chosen(own).count_nonzero():
+                return None
+            cuts.append(Cut(root, self.chosen(own), start=ends[n + 1][1] if n + 1 < len(ends) else None))
+        return None if any(past is not None for past in found[len(ends) :]) else tuple(cuts)

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 _CAPTUM = """integrated_gradients ig saliency input_x_gradient grad_x_input feature_ablation occlusion
     feature_permutation shapley_value_sampling svs shapley_values kernel_shap lime deep_lift dl deep_lift_shap dls
-    gradient_shap gs noise_tunnel smoothgrad guided_backprop gb deconvolution deconv guided_grad_cam gg lrp"""
+    gradient_shap gs noise_tunnel smoothgrad guided_backprop gb deconvolution deconv guided_grad_cam gg guided_gradcam
+    lrp layer_relevance_propagation gradient layer_integrated_gradients lig layer_gradient_x_activation layer_deep_lift
+    layer_conductance internal_influence neuron_gradient neuron_integrated_gradients neuron_conductance"""
 _ANALYSES = {"ecco-captum": tuple(_CAPTUM.split())}
 _MEDIA = {"ecco-html": ("text/html", ".html", ".htm"), "ecco-terminal": ("text/x-ansi", ".ansi")}
 _SOURCES = {"ecco-tiny": ("tiny",)}

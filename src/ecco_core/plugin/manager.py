@@ -16,7 +16,7 @@ import attrs
 import pluggy
 from packaging.utils import canonicalize_name
 
-from ecco_core.errors import AnalysisNotFoundError, EccoError, PluginError, did_you_mean, listed
+from ecco_core.errors import AnalysisNotFoundError, EccoError, PluginError, did_you_mean, listed, one_line
 from ecco_core.plugin.hookspecs import PROJECT, EccoSpecs
 from ecco_core.plugin.specs import AnalysisSpec, CaptureSpec, CommandSpec, ModelSource, RendererSpec
 
@@ -53,16 +53,8 @@ class Offer(Generic[Spec]):
             raise
         except BaseException as error:
             raise PluginError(
-                f"{spec.name!r} of {self.distribution} {self.version} does not load: {spec.target}: {said(error)}"
+                f"{spec.name!r} of {self.distribution} {self.version} does not load: {spec.target}: {one_line(error)}"
             ) from error
-
-
-def said(error: BaseException) -> str:
-    """Describe an exception of foreign code in one line, even if it cannot describe itself."""
-    try:
-        return f"{type(error).__name__}: {error}".strip(": ").splitlines()[0]
-    except Exception:
-        return type(error).__name__
 
 
 @attrs.define
@@ -88,7 +80,7 @@ class Record:
         self.status, self.reason, self.remedy, self.specs = status, reason, remedy, {}
         if error is not None:
             lines = traceback.format_tb(error.__traceback__)
-            self.traceback = "".join(["Traceback (most recent call last):\n", *lines, said(error)])
+            self.traceback = "".join(["Traceback (most recent call last):\n", *lines, one_line(error)])
         return self
 
 
@@ -145,10 +137,8 @@ class PluginManager:
 
     def _why_not(self, install: str) -> str:
         """Say so if the plugin that `install` would bring is there but not usable."""
-        for record in self.records:
-            if record.status != "loaded" and install.endswith(f" {record.distribution}"):
-                return f" (it is here, but {record.status}: {record.reason})"
-        return ""
+        unusable = (r for r in self.records if r.status != "loaded" and install.endswith(f" {r.distribution}"))
+        return next((f" (it is here, but {r.status}: {r.reason})" for r in unusable), "")
 
 
 @functools.cache
@@ -198,7 +188,7 @@ def load_distribution(dist: importlib.metadata.Distribution, blocked: Iterable[s
                 remedy = f"tell its authors, or pip uninstall {record.distribution}"
                 if isinstance(error, ModuleNotFoundError) and error.name:
                     remedy = f"pip install {error.name.split('.')[0]}"
-                return record.fail("broken", f"entry point {entry.value!r}: {said(error)}", remedy, error)
+                return record.fail("broken", f"entry point {entry.value!r}: {one_line(error)}", remedy, error)
     return record
 
 

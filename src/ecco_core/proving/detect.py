@@ -16,7 +16,7 @@ import attrs
 import torch
 from torch import nn
 
-from ecco_core.errors import ArchitectureError
+from ecco_core.errors import ArchitectureError, one_line
 from ecco_core.models.architecture import Architecture
 from ecco_core.models.feed import Feed
 from ecco_core.models.hooks import evaluating
@@ -26,22 +26,22 @@ from ecco_core.proving.verify import Verification, verify
 from ecco_core.registry.structure import (
     ADDED_SITES,
     ATTENTION_SITES,
-    CROSS_ATTENTION_SITES,
     DECLARED_SITES,
     HEAD_TASKS,
+    INSIDE_ATTENTION,
     Logits,
     ModulePath,
     Site,
     StackStructure,
     Structure,
     Value,
+    base_of,
 )
 
 _SCALES = re.compile(r"scal|multipl|alpha|factor|temper|cap")
 _WIDTHS = ("d_model", "hidden_size", "n_embd", "dim")
 _LAYERS = ("num_hidden_layers", "n_layer", "n_layers", "num_layers", "encoder_layers", "decoder_layers")
 _ORDER = ("attn_out", "z", "mixer_out", "cross_attn_out", "cross_z", "resid_mid", "mlp_post", "mlp_out", "router")
-_INSIDE_ATTENTION = (*ATTENTION_SITES, *CROSS_ATTENTION_SITES)
 EXACT = 1e-4  # relative, of logits
 MOST_MODULES = 4  # in a row, from the last block to the final norm's end or from there to the logits
 
@@ -78,14 +78,12 @@ class _Detector:
     def __init__(self, model: Any, task: str | None) -> None:
         self.model, self.config = model, model.config
         self.modules: dict[str, nn.Module] = dict(model.named_modules())
-        base = getattr(model, "base_model", model)
-        self.base = next((name for name, module in self.modules.items() if module is base), "")
+        self.base = next((name for name, module in self.modules.items() if module is base_of(model)), "")
         self.feed = _feed(model, ("encoder", "decoder") if self.config.is_encoder_decoder else ("decoder",))
         try:
             self.trace = traced(model, self.feed)
         except Exception as error:
-            why = " ".join(f"{type(error).__name__}: {error}".split())[:200]
-            raise self.refused(f"it does not run on token ids alone ({why})") from error
+            raise self.refused(f"it does not run on token ids alone ({one_line(error, 200)})") from error
         self.chains = self._by_stack()
         self.logits = getattr(self.trace.output, "logits", None)
         self.task = task or self._task()
@@ -390,7 +388,7 @@ def detect(model: Any, task: str | None = None) -> Detection:
         except Exception as error:
             raise detector.refused(f"the proof of what was found ends in '{error}'") from error
         wrong = unproven(verification)
-        basic = next((key for key in wrong if key[1] not in (*DECLARED_SITES, *_INSIDE_ATTENTION)), None)
+        basic = next((key for key in wrong if key[1] not in (*DECLARED_SITES, *INSIDE_ATTENTION)), None)
         if basic:
             raise detector.refused(f"what fails at {basic[1] or 'hooks'} of its {basic[0]} is this: {wrong[basic]}")
         if not wrong:
@@ -444,7 +442,7 @@ def unproven(verification: Verification) -> dict[tuple[str, str], str]:
             mixing[check.stack, "cross_z" if check.site.startswith("cross_") else "z"] = check.detail
         elif check.status == "failed" or (declared and check.status == status == "not proven"):
             wrong.setdefault((check.stack, check.site), check.detail)
-    attentions = {stack for stack, site in wrong if site in _INSIDE_ATTENTION}  # without which nothing is mixed
+    attentions = {stack for stack, site in wrong if site in INSIDE_ATTENTION}  # without which nothing is mixed
     wrong |= {key: why for key, why in mixing.items() if key[0] not in attentions}
     makers = {"mlp_out": "mlp_post", "attn_out": "z", "cross_attn_out": "cross_z"}
     return {(stack, makers[site]): why for (stack, site), why in wrong.items() if site in makers} | wrong
@@ -454,13 +452,12 @@ def without(structure: Structure, wrong: Iterable[tuple[str, str]]) -> Structure
     """The structure without sites, each a stack and a name; without an attention if a part of it is meant."""
     stacks = dict(structure.stacks)
     for name, site in wrong:
-        sites = {key: value for key, value in stacks[name].sites.items() if key != site}
-        norms = {key: value for key, value in stacks[name].norms.items() if key != site}
-        stacks[name] = attrs.evolve(stacks[name], sites=sites, norms=norms)
-        if site in ATTENTION_SITES:
-            stacks[name] = attrs.evolve(stacks[name], attention=None)
-        elif site in CROSS_ATTENTION_SITES:
-            stacks[name] = attrs.evolve(stacks[name], cross_attention=None)
+        changes: dict[str, Any] = {}
+        for field in ("sites", "norms"):
+            changes[field] = {key: value for key, value in getattr(stacks[name], field).items() if key != site}
+        if site in INSIDE_ATTENTION:
+            changes["cross_attention" if site.startswith("cross_") else "attention"] = None
+        stacks[name] = attrs.evolve(stacks[name], **changes)
     return attrs.evolve(structure, stacks=stacks)
 
 

@@ -18,7 +18,7 @@ from ecco_core.registry import structure as s
 
 Status = Literal["proven", "failed", "not there", "not proven"]
 Layer = int | None
-SITES = (*s.IMPLIED_SITES, *s.DECLARED_SITES, *s.ATTENTION_SITES, *s.CROSS_ATTENTION_SITES)
+SITES = (*s.IMPLIED_SITES, *s.DECLARED_SITES, *s.INSIDE_ATTENTION)
 TOLERANCE = 1e-4  # relative, in float32
 #: Identities that say that a site can be changed, not what it means.
 WRITING = ("write back", "zeros")

@@ -6,7 +6,7 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
-from ecco_core.errors import ArchitectureError, OptionError, listed
+from ecco_core.errors import ArchitectureError, OptionError, listed, one_line
 from ecco_core.registry import lookup
 from ecco_core.registry.structure import AUTO
 
@@ -85,8 +85,8 @@ def tiny_model(
                 raise ArchitectureError(f"it would have {size:,} parameters; its config needs keys that make it small.")
             model = auto.from_config(config, dtype=torch.float32).eval()
         except Exception as error:
-            why = " ".join(f"{type(error).__name__}: {error}".split())[:300]
-            raise ArchitectureError(f"A small random {model_type} model for {task} cannot be built: {why}") from error
+            what = f"A small random {model_type} model for {task} cannot be built"
+            raise ArchitectureError(f"{what}: {one_line(error, 300)}") from error
         _randomise(model)
     return model
 

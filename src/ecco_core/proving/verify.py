@@ -12,7 +12,7 @@ import attrs
 import torch
 from torch import nn
 
-from ecco_core.errors import ArchitectureError, OptionError, listed
+from ecco_core.errors import ArchitectureError, OptionError, listed, one_line
 from ecco_core.models.architecture import Architecture, Place
 from ecco_core.models.attention import attending, mixed, routable
 from ecco_core.models.hooks import alone, evaluating, hooked
@@ -108,8 +108,8 @@ class _Proof(Evidence):
         try:
             check(stack, *more)
         except Exception as error:
-            why = " ".join(f"{type(error).__name__}: {error}".split())[:200]
-            self.add(check.__name__.strip("_").replace("_", " "), stack, "", "failed", f"it ends in {why}")
+            detail = f"it ends in {one_line(error, 200)}"
+            self.add(check.__name__.strip("_").replace("_", " "), stack, "", "failed", detail)
 
     def _states(self) -> Any:
         """The model's output with hidden states, by the kernel by which sites are read: others choose other experts."""
@@ -164,7 +164,7 @@ class _Proof(Evidence):
             there = [site for site in s.ADDED_SITES if (stack, site, layer) in self.found]
             start = self.found[stack, "resid_pre", layer]
             own = self._sums(stack, layer, there, start) if there else {}
-            for child in self.architecture.block(layer, stack).module.children():
+            for child in self.architecture.place("resid_post", layer, stack).module.children():
                 if max(own.values(), default=0) > self.tolerance and all(p.ndim == 1 for p in child.parameters()):
                     with contextlib.suppress(Exception):  # a child that is no norm
                         again = self._sums(stack, layer, there, child(start))
@@ -277,9 +277,9 @@ class _Proof(Evidence):
 
     def _named(self, stack: str, layer: int, cross: bool) -> tuple[nn.Module | None, set[nn.Module]]:
         """The module that the file names as attention, and those in its block that attend and that it does not name."""
-        one, other = (self.architecture.attention(layer, stack, cross=c) for c in (cross, not cross))
-        inside = set(self.architecture.block(layer, stack).module.modules())
-        return one, (self.attending & inside) - {one, other}
+        one, other = (self.architecture.attention(layer, stack, site) for site in ("pattern", "cross_pattern"))
+        inside = set(self.architecture.place("resid_post", layer, stack).module.modules())
+        return other if cross else one, (self.attending & inside) - {one, other}
 
     def _attends(self, stack: str, prefix: str) -> None:
         """The module that the file names is the one that attends; of others, a model reports patterns all the same."""
@@ -325,7 +325,7 @@ class _Proof(Evidence):
     def _rows(self, stack: str, prefix: str, layer: int) -> float:
         pattern = self.found[stack, f"{prefix}pattern", layer]
         over = pattern.sum(-1) - 1
-        sinks = hasattr(self.architecture.attention(layer, stack, cross=bool(prefix)), "sinks")
+        sinks = hasattr(self.architecture.attention(layer, stack, f"{prefix}pattern"), "sinks")
         return float(max((over.clamp(min=0) if sinks else over.abs()).max(), -pattern.min()))
 
     def _mixing(self, stack: str, prefix: str, layer: int) -> float:
@@ -357,7 +357,7 @@ class _Proof(Evidence):
             if site == "resid_mid":
                 parts = sum(part in there for part in s.ADDED_SITES)
                 reason = "its parts read the same stream" if parts > 1 else "its blocks have one part"
-            elif site in (*s.ATTENTION_SITES, *s.CROSS_ATTENTION_SITES, "z", "attn_out", "cross_z", "cross_attn_out"):
+            elif site in (*s.INSIDE_ATTENTION, "z", "attn_out", "cross_z", "cross_attn_out"):
                 run = declared.cross_attention if cross else declared.attention
                 crosses = stack == "decoder" and len(self.architecture.stacks) > 1
                 unnamed = crosses >= cross and any(self._named(stack, layer, cross)[1] for layer in layers)
@@ -451,7 +451,8 @@ class _Proof(Evidence):
             raise ArchitectureError("on purpose")
 
         stack = self.architecture.stacks[-1]
-        with contextlib.suppress(ArchitectureError), alone(self.model), hooked(self.architecture.block(0, stack), fail):
+        block = self.architecture.place("resid_post", 0, stack)
+        with contextlib.suppress(ArchitectureError), alone(self.model), hooked(block, fail):
             self.answer()
         left, same = _hooks(self.model) - before, torch.equal(self.answer(), self.bare)
         detail = f"{left} hooks are left behind, also after an error; the answer is {'' if same else 'not '}what it was"

@@ -12,7 +12,7 @@ import attrs
 
 from ecco_core.errors import OptionError, RegistryError, did_you_mean, listed
 from ecco_core.registry import lookup
-from ecco_core.registry.structure import Site, Structure
+from ecco_core.registry.structure import Site, Structure, base_of
 from ecco_core.registry.yaml_source import parse_dict, read_yaml
 
 ORIGIN = "model_config"
@@ -55,7 +55,7 @@ def _of_original(config: Mapping[str, Any], model: Any, detected: Callable[[], S
     patterns = [patterns] if isinstance(patterns, str) else list(patterns)
     stacks = dict(structure.stacks)
     for name, stack in stacks.items():
-        blocks = getattr(model, "base_model", model).get_submodule(stack.blocks)
+        blocks = base_of(model).get_submodule(stack.blocks)
         path = _matching(blocks[0], patterns)
         declared = stack.sites.get("mlp_post", ())
         if any(site.path == path and site.side == "input" for site in declared):

@@ -15,6 +15,7 @@ IMPLIED_SITES = ("embedding", "resid_pre", "resid_post", "logits")
 #: Read by the attention function itself; there where a stack names its attention module.
 ATTENTION_SITES = ("q", "k", "v", "pattern")
 CROSS_ATTENTION_SITES = ("cross_q", "cross_k", "cross_v", "cross_pattern")
+INSIDE_ATTENTION = (*ATTENTION_SITES, *CROSS_ATTENTION_SITES)
 DECLARED_SITES = (
     "resid_mid",
     "attn_out",
@@ -42,6 +43,11 @@ AUTO: Mapping[str, tuple[str, str]] = {
 }
 TASKS = tuple(AUTO)
 STACKS = ("encoder", "decoder")
+
+
+def base_of(model: Any) -> Any:
+    """Return a model without its head, from which paths of stacks start; a bare model itself."""
+    return getattr(model, "base_model", model)
 
 
 @attrs.frozen

@@ -10,11 +10,10 @@ from typing import Any
 from ecco_core.errors import RegistryError, did_you_mean, listed
 from ecco_core.registry.structure import (
     ADDED_SITES,
-    ATTENTION_SITES,
-    CROSS_ATTENTION_SITES,
     DECLARED_SITES,
     HEAD_TASKS,
     IMPLIED_SITES,
+    INSIDE_ATTENTION,
     STACKS,
     Logits,
     ModulePath,
@@ -272,8 +271,8 @@ def _sites(node: _Node, changes: bool) -> dict[str, Any]:
     for name, site in node.mapping(None):
         if name in IMPLIED_SITES:
             raise site.error(f"the site {name!r} is read from blocks, embedding or head; it is not declared.")
-        if name in (*ATTENTION_SITES, *CROSS_ATTENTION_SITES):
-            module = "cross_attention" if name in CROSS_ATTENTION_SITES else "attention"
+        if name in INSIDE_ATTENTION:
+            module = "cross_attention" if name.startswith("cross_") else "attention"
             raise site.error(f"the site {name!r} is read by the attention function; name its module as {module!r}.")
         if name not in DECLARED_SITES:
             raise site.error(
@@ -345,10 +344,7 @@ def _value_of(node: _Node) -> Any:
         return [_value_of(part) for part in node.items()] if value else []
     if value is None or isinstance(value, bool):
         return value
-    if isinstance(value, int):
-        return int(value)
-    if isinstance(value, float):
-        return float(value)
-    if isinstance(value, str):
-        return str(value)
+    for plain in (int, float, str):
+        if isinstance(value, plain):
+            return plain(value)
     raise node.error(f"expected a text, a number, a truth value, a list or a mapping, found {_found(value)}.")

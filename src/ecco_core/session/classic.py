@@ -2,32 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import Any
 
 import attrs
 import numpy as np
 
-from ecco_core.data.labelled import LabelledArray
 from ecco_core.data.results import TokenScores
 from ecco_core.errors import OptionError, did_you_mean, listed
 
-
-@attrs.frozen
-class Call:
-    """What an old call stands for: an analysis and its options."""
-
-    analysis: str
-    options: Mapping[str, Any]
-
-
-#: attr_method of the original -> today's analysis. Scores were probabilities, magnitudes L2 norms.
-_OF_PROBABILITY = {"score": "prob", "aggregation": "l2"}
-ATTRIBUTIONS = {
-    "grad_x_input": Call("input_x_gradient", _OF_PROBABILITY),
-    "saliency": Call("saliency", _OF_PROBABILITY),
-    "ig": Call("integrated_gradients", _OF_PROBABILITY),
-}
+#: attr_method of the original -> today's analysis.
+ATTRIBUTIONS = {"grad_x_input": "input_x_gradient", "saliency": "saliency", "ig": "integrated_gradients"}
 
 
 class ClassicRun:
@@ -56,10 +41,10 @@ class ClassicRun:
             )
         if style not in ("minimal", "detailed"):
             raise OptionError(f"style is 'minimal' or 'detailed', found {style!r}.")
-        call = ATTRIBUTIONS[attr_method]
+        options = {"score": "prob", "aggregation": "l2"} | options  # scores were probabilities, magnitudes L2 norms
         some = ignore_tokens is not None and np.size(ignore_tokens) > 0
         ignored = self.resolve_positions(ignore_tokens) if some else ()
-        result = self.analyze(call.analysis, **{**call.options, **options})
+        result = self.analyze(ATTRIBUTIONS[attr_method], **options)
         return _without_sources(result, ignored) if ignored else result
 
     def saliency(self, attr_method: str = "grad_x_input", style: str = "minimal", **options: Any) -> Any:
@@ -72,5 +57,4 @@ def _without_sources(scores: TokenScores, ignored: tuple[int, ...]) -> TokenScor
     values = scores.values.values.copy()
     values[:, [bool(set(source.positions) & set(ignored)) for source in scores.sources]] = 0
     note = f"scores of the tokens at positions {list(ignored)} are set to zero, as asked"
-    array = LabelledArray(values, scores.values.dims, scores.values.coords)
-    return attrs.evolve(scores, values=array, notes=(*scores.notes, note))
+    return attrs.evolve(scores, values=attrs.evolve(scores.values, values=values), notes=(*scores.notes, note))

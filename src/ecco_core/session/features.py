@@ -66,14 +66,13 @@ def _spans(tokens: Mapping[str, Tokens], seen: Mapping[str, int], wanted: Sequen
                 f"The feature {text!r} is no span of the run's {n} tokens, which have positions 0 to {n - 1}."
             )
         found[stack].append((first, end))
+    kept = []
     for stack, n in seen.items():
-        at = 0
-        for first, end in [*sorted(found[stack]), (max(n, *(end for _, end in [(0, 0), *found[stack]])), 0)]:
+        spans, at = sorted(found[stack]), 0
+        for first, end in [*spans, (max(n, *(end for _, end in spans), 0), 0)]:
             if first != at:
                 what = f"leave out position {at}" if first > at else f"overlap at position {first}"
                 raise OptionError(f"The features {what} of the {stack}; each token belongs to exactly one.")
             at = end
-    kept = [
-        (stack, first, min(end, n)) for stack, n in seen.items() for first, end in sorted(found[stack]) if first < n
-    ]
-    return [_source(tokens[stack], stack, first, end) for stack, first, end in kept]
+        kept += [_source(tokens[stack], stack, first, min(end, n)) for first, end in spans if first < n]
+    return kept

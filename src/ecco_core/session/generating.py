@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import weakref
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import nn
+from torch.nn.utils.rnn import pad_sequence
 
-from ecco_core.errors import EccoError, OptionError
-from ecco_core.models.hooks import alone, evaluating
+from ecco_core.errors import OptionError, saying
+from ecco_core.models.architecture import Place
+from ecco_core.models.hooks import alone, evaluating, hooked
 from ecco_core.models.interventions import prompted
 from ecco_core.models.scores import require_numbers
 from ecco_core.options import convert
@@ -53,32 +56,21 @@ def answers(lm: LanguageModel, prompts: Sequence[list[int]], count: int, options
     if model.generation_config.pad_token_id is None and "pad_token_id" not in options:
         options["pad_token_id"] = _pad(lm)
     pad = options.get("pad_token_id", model.generation_config.pad_token_id)
-    width = max(map(len, prompts))
-    filler = [[0 if pad is None else pad] * (width - len(ids)) for ids in prompts]
-    rows = [[*f, *ids] if decoder_only else [*ids, *f] for ids, f in zip(prompts, filler)]
-    masks = [
-        [0] * len(f) + [1] * len(ids) if decoder_only else [1] * len(ids) + [0] * len(f)
-        for ids, f in zip(prompts, filler)
-    ]
-    device, given = lm.device, [len(ids) if decoder_only else 1 for ids in prompts]
-    try:
-        mode = evaluating(model) if model.training else alone(model)
-        with mode, _numbers_only(model), prompted(model, *given):
-            output = model.generate(
-                input_ids=torch.tensor(rows, device=device),
-                attention_mask=torch.tensor(masks, device=device),
-                max_new_tokens=count,
-                **options,
-            )
-    except EccoError:
-        raise
-    except Exception as error:
-        from ecco_core.session.opening import told
-
-        raise OptionError(f"The model's generate stopped: {told(error)}") from error
+    rows = [torch.tensor(ids, device=lm.device) for ids in prompts]
+    batch = functools.partial(pad_sequence, batch_first=True, padding_side="left" if decoder_only else "right")
+    given = [len(ids) if decoder_only else 1 for ids in prompts]
+    mode = evaluating(model) if model.training else alone(model)
+    with saying("The model's generate stopped", OptionError), mode, _numbers_only(model), prompted(model, *given):
+        output = model.generate(
+            input_ids=batch(rows, padding_value=pad or 0),
+            attention_mask=batch([torch.ones_like(ids) for ids in rows]),
+            max_new_tokens=count,
+            **options,
+        )
     sequences = (output if isinstance(output, torch.Tensor) else output.sequences).tolist()
     ends = options.get("eos_token_id", getattr(options.get("generation_config"), "eos_token_id", None))
     ends = model.generation_config.eos_token_id if ends is None else ends
+    width = max(map(len, prompts))
     return [_ended(row[width:] if decoder_only else row, ends, 0 if decoder_only else 1) for row in sequences]
 
 
@@ -112,20 +104,9 @@ def _masks(model: Any, ids: list[int], device: torch.device) -> bool:
     return _MASKS[model]
 
 
-@contextlib.contextmanager
-def _numbers_only(model: Any) -> Iterator[None]:
+def _numbers_only(model: Any) -> contextlib.AbstractContextManager[None]:
     """Refuse a head whose logits are no numbers, instead of generating nonsense from them; looks at the last ones."""
     head = model.get_output_embeddings()
     if not isinstance(head, nn.Module):
-        yield
-        return
-
-    def look(_: nn.Module, __: Any, output: Any) -> None:
-        if isinstance(output, torch.Tensor):
-            require_numbers(output[..., -1, :], model)
-
-    handle = head.register_forward_hook(look)
-    try:
-        yield
-    finally:
-        handle.remove()
+        return contextlib.nullcontext()
+    return hooked(Place(head, "output"), lambda logits: require_numbers(logits[..., -1, :], model))

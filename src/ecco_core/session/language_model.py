@@ -16,16 +16,13 @@ from torch import nn
 from ecco_core.data.transcript import Transcript
 from ecco_core.errors import ArchitectureError, OptionError, PromptError
 from ecco_core.models.architecture import Architecture
-from ecco_core.models.feed import of_tokens
 from ecco_core.models.hooks import alone
 from ecco_core.models.interventions import Intervention, ablate, active, intervening, layers_of, scale, stack_of
-from ecco_core.models.scores import require_causal
 from ecco_core.registry import lookup
 from ecco_core.registry.by_hand import structure_of
 from ecco_core.registry.structure import GENERATING, Structure
 from ecco_core.session import generating
-from ecco_core.session.run import Run
-from ecco_core.session.runs import Runs
+from ecco_core.session.run import Run, Runs
 from ecco_core.session.tokenizing import chat, encode, tokens_of
 
 _inhibit, _induce = functools.partial(ablate, "mlp_post"), functools.partial(scale, "mlp_post", 10.0)  # the original's
@@ -101,6 +98,8 @@ class LanguageModel:
             ArchitectureError: they do, as in a masked language model.
         """
         if not self._causal:
+            from ecco_core.proving.causality import require_causal
+
             require_causal(self.model, ids[:16])
             self._causal = True
 
@@ -178,22 +177,22 @@ class LanguageModel:
         """
         if self.task not in GENERATING:
             raise OptionError(f"A {self.task} model does not generate; call lm(text) to read a text with it.")
-        if _is_batch(text):
-            if output is not None:
-                raise OptionError("output belongs to one prompt; give prompts that have one each by themselves.")
-            return Runs(self._generated(list(map(self._ids, text)), max_new_tokens, generate, seed, options))
-        ids = self._ids(text)
+        several = _is_batch(text)
         if output is not None:
+            if several:
+                raise OptionError("output belongs to one prompt; give prompts that have one each by themselves.")
             if options or max_new_tokens is not None or generate is not None:
                 raise OptionError("With a given output nothing is generated; leave the options of generating out.")
-            return self._forced(ids, output)
-        return self._generated([ids], max_new_tokens, generate, seed, options)[0]
+            return self._forced(self._ids(text), output)
+        prompts = list(map(self._ids, text if several else [text]))
+        runs = self._generated(prompts, *generating.checked(max_new_tokens, generate, seed, options), options)
+        return Runs(runs) if several else runs[0]
 
     def __call__(self, text: Text | Sequence[Text]) -> Any:
         """Return a run of a text as it stands, without generating; Runs for a list of texts."""
         if _is_batch(text):
-            return Runs(self._read_only(ids) for ids in map(self._ids, text))
-        return self._read_only(self._ids(text))
+            return Runs(self._run(ids) for ids in map(self._ids, text))
+        return self._run(self._ids(text))
 
     def replay(self, transcript: Transcript) -> Run:
         """Return a run of a transcript, such as another run's; nothing is generated.
@@ -281,20 +280,14 @@ class LanguageModel:
         self._check_length(len(ids), 0)
         return ids
 
-    def _read_only(self, ids: list[int]) -> Run:
-        if self.task == "seq2seq":
-            return self._run({"encoder": ids, "decoder": [self._decoder_start()]}, 1)
-        return self._run({self.stack: ids}, len(ids))
-
     def _forced(self, ids: list[int], output: str) -> Run:
-        size = len(self.model.get_input_embeddings().weight)
-        if self.task == "seq2seq":
-            answer = encode(self.tokenizer, output, size, what="output", target=True)
+        size, is_target = len(self.model.get_input_embeddings().weight), self.task == "seq2seq"
+        answer = encode(self.tokenizer, output, size, what="output", special=is_target, target=is_target)
+        if is_target:
             self._check_length(1 + len(answer), 0, "output")
-            return self._run({"encoder": ids, "decoder": [self._decoder_start(), *answer]}, 1)
-        answer = encode(self.tokenizer, output, size, what="output", special=False)
+            return self._run(ids, [self._decoder_start(), *answer])
         self._check_length(len(ids), len(answer))
-        return self._run({self.stack: [*ids, *answer]}, len(ids))
+        return self._run(ids, answer)
 
     def _decoder_start(self) -> int:
         for config in (getattr(self.model, "generation_config", None), self.model.config):
@@ -304,23 +297,17 @@ class LanguageModel:
                     return token
         raise OptionError(f"The config of {self.name} names no decoder_start_token_id; set it.")
 
-    def _generated(
-        self, prompts: list[list[int]], max_new_tokens: Any, generate: Any, seed: Any, options: dict[str, Any]
-    ) -> list[Run]:
-        count, seed = generating.checked(max_new_tokens, generate, seed, options)
+    def _generated(self, prompts: list[list[int]], count: int, seed: int | None, options: dict[str, Any]) -> list[Run]:
         for ids in prompts:
             self._check_length(len(ids), count if self.task == "causal" else 0)
         if count == 0:
-            return [self._read_only(ids) for ids in prompts]
+            return [self._run(ids) for ids in prompts]
         interventions = self.interventions  # what other threads' blocks change is waited for
         with alone(self.model), self.applying(interventions):
             if seed is not None:
                 torch.manual_seed(seed)
             answers = generating.answers(self, prompts, count, options)
-        pairs = zip(prompts, answers)
-        if self.task == "seq2seq":
-            return [self._run({"encoder": ids, "decoder": answer}, 1, interventions) for ids, answer in pairs]
-        return [self._run({self.stack: [*ids, *answer]}, len(ids), interventions) for ids, answer in pairs]
+        return [self._run(ids, answer, interventions) for ids, answer in zip(prompts, answers)]
 
     def _check_length(self, given: int, count: int, what: str = "prompt") -> None:
         context = getattr(self.model.config, "max_position_embeddings", None)
@@ -338,10 +325,13 @@ class LanguageModel:
                 + (f" or generate at most {context - given}." if given < context else ".")
             )
 
-    def _run(
-        self, ids: Mapping[str, Sequence[int]], n_input_tokens: int, interventions: Sequence[Intervention] | None = None
-    ) -> Run:
-        made = self.interventions if interventions is None else tuple(interventions)
+    def _run(self, prompt: list[int], answer: Sequence[int] = (), made: Sequence[Intervention] | None = None) -> Run:
+        """A run of token ids; the answer of an encoder-decoder model begins with the decoder's start."""
+        if self.task == "seq2seq":
+            ids, n_input_tokens = {"encoder": prompt, "decoder": answer or [self._decoder_start()]}, 1
+        else:
+            ids, n_input_tokens = {self.stack: [*prompt, *answer]}, len(prompt)
+        made = self.interventions if made is None else made
         transcript = Transcript(
             tokens={stack: tokens_of(self.tokenizer, row) for stack, row in ids.items()},
             n_input_tokens=n_input_tokens,
@@ -354,7 +344,7 @@ class LanguageModel:
 
     def tensors(self, transcript: Transcript) -> dict[str, torch.Tensor]:
         """Token ids ``(token,)`` of a transcript by stack, where the model wants them."""
-        return of_tokens({stack: tokens.ids.tolist() for stack, tokens in transcript.tokens.items()}, self.device)
+        return {stack: torch.tensor(tokens.ids, device=self.device) for stack, tokens in transcript.tokens.items()}
 
     def __repr__(self) -> str:
         return f"LanguageModel({self.name}: {self.model_type}, {self.task}, {self.precision} on {self.device})"

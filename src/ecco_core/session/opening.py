@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import warnings
 from collections.abc import Mapping
 from pathlib import Path
@@ -10,18 +11,10 @@ from typing import Any
 import torch
 from torch import nn
 
-from ecco_core.errors import (
-    ArchitectureError,
-    EccoError,
-    ModelNotFoundError,
-    OptionError,
-    PluginError,
-    did_you_mean,
-    listed,
-)
+from ecco_core.errors import ArchitectureError, ModelNotFoundError, OptionError, did_you_mean, listed, saying
 from ecco_core.plugin.catalogue import SOURCE_NAMES, install_for
 from ecco_core.plugin.manager import plugins
-from ecco_core.registry.structure import AUTO, TASKS
+from ecco_core.registry.structure import AUTO, HEAD_TASKS, TASKS
 from ecco_core.session.language_model import LanguageModel
 from ecco_core.session.tokenizing import fast_backend
 
@@ -67,10 +60,10 @@ def from_pretrained(
     if isinstance(model, tuple):
         if options:
             raise OptionError(f"A loaded (model, tokenizer) takes no further options, found {listed(options)}.")
-        loaded, tokenizer, name = (*_pair(model), "")
+        name, (loaded, tokenizer) = "", _pair(model)
     elif isinstance(model, (str, Path)):
-        name, folder = str(model), _resolve(str(model))
-        loaded, tokenizer = _by_name(name, folder, task, {**options, "trust_remote_code": trust_remote_code})
+        name = str(model)
+        loaded, tokenizer = _by_name(name, task, {**options, "trust_remote_code": trust_remote_code})
     else:
         raise OptionError(f"Give a name, a folder or (model, tokenizer), found {type(model).__name__}.")
     fast_backend(tokenizer)
@@ -81,41 +74,28 @@ def from_pretrained(
         )
     lm = LanguageModel(loaded, tokenizer, name, task=task or found, model_config=model_config)
     device = "cuda" if gpu and device is None and torch.cuda.is_available() else device
-    try:
-        if device is not None:
+    if device is not None:
+        with saying(f"The model cannot be put on the device {device!r}", OptionError):
             lm.model.to(device)
-    except Exception as error:
-        raise OptionError(f"The model cannot be put on the device {device!r}: {told(error)}") from error
     return lm
-
-
-def told(error: BaseException) -> str:
-    """An exception's first lines as one, not too long."""
-    return f"{type(error).__name__}: {' '.join(str(error).split())[:400]}"
 
 
 def task_of(model: Any) -> str:
     """Return the task of a loaded model, by its class; ``backbone`` if it has no head that Ecco knows."""
-    found = tasks_of_class(type(model).__name__)
-    encoder_decoder = bool(getattr(model.config, "is_encoder_decoder", False))
-    if encoder_decoder and ({"seq2seq", "masked", "causal"} & set(found) or not found) and _has_head(model):
-        return "seq2seq"
-    if found:
-        return found[0]
-    return "causal" if _has_head(model) else "backbone"  # another's own class; proven at first use
+    has_head = hasattr(model, "get_output_embeddings") and isinstance(model.get_output_embeddings(), nn.Module)
+    tasks = _tasks_of(type(model).__name__)
+    tasks = tasks or ["causal" if has_head else "backbone"]  # another's own class; proven at first use
+    answers = has_head and getattr(model.config, "is_encoder_decoder", False) and {*HEAD_TASKS} & {*tasks}
+    return "seq2seq" if answers else tasks[0]
 
 
-def _has_head(model: Any) -> bool:
-    return hasattr(model, "get_output_embeddings") and isinstance(model.get_output_embeddings(), nn.Module)
-
-
-def tasks_of_class(name: str) -> list[str]:
-    """Return the tasks that a transformers class of this name serves, by transformers' own lists."""
+def _tasks_of(name: str) -> list[str]:
+    """The tasks that a transformers class of this name, or a model type, serves, by transformers' own lists."""
     from transformers.models.auto import modeling_auto
 
     def names(mapping: str) -> set[str]:
-        values = getattr(modeling_auto, f"{mapping}_NAMES").values()
-        return {n for value in values for n in ([value] if isinstance(value, str) else value)}
+        classes = getattr(modeling_auto, f"{mapping}_NAMES")
+        return {*classes, *(n for found in classes.values() for n in ([found] if isinstance(found, str) else found))}
 
     return [task for task, (_, mapping) in AUTO.items() if name in names(mapping)]
 
@@ -132,7 +112,7 @@ def _pair(pair: tuple[Any, ...]) -> tuple[Any, Any]:
 def _resolve(name: str) -> str:
     """Turn ``source:model`` into a folder; leave hub names and folders as they are."""
     source, colon, rest = name.partition(":")
-    if not colon or len(source) == 1 or _exists(name):
+    if not colon or len(source) == 1 or os.path.exists(name):  # noqa: PTH110 - Path fails at long names
         return name
     offer = plugins().find("ecco_model_sources", source)
     if offer is None:
@@ -141,24 +121,14 @@ def _resolve(name: str) -> str:
         near = did_you_mean(source, {*known, *SOURCE_NAMES})
         fix = f" Install it: {install}" if install else f"{near} Installed: {listed(known)}."
         raise ModelNotFoundError(f"No model source {source!r} for {name!r}.{fix}")
-    try:
+    with saying(f"The model source {source!r} of {offer.distribution} failed on {rest!r}"):
         return str(offer.load()(rest))
-    except EccoError:
-        raise
-    except Exception as error:
-        raise PluginError(f"The model source {source!r} of {offer.distribution} failed on {rest!r}: {error}") from error
 
 
-def _exists(name: str) -> bool:
-    try:
-        return Path(name).exists()
-    except OSError:  # too long for a path
-        return False
-
-
-def _by_name(name: str, folder: str, task: str | None, options: dict[str, Any]) -> tuple[Any, Any]:
+def _by_name(name: str, task: str | None, options: dict[str, Any]) -> tuple[Any, Any]:
     import transformers
 
+    folder = _resolve(name)
     path = Path(folder)
     if not name:
         raise ModelNotFoundError("The name of the model is empty; give one, a folder, or (model, tokenizer).")
@@ -168,16 +138,15 @@ def _by_name(name: str, folder: str, task: str | None, options: dict[str, Any]) 
         there = listed(sorted(p.name for p in path.iterdir()), 6)
         raise ModelNotFoundError(f"The folder {name!r} holds no transformers model: no config.json (it has: {there}).")
     wanted = {k: options[k] for k in ("revision", "token", "cache_dir", "trust_remote_code") if k in options}
-    try:
-        config = transformers.AutoConfig.from_pretrained(folder, **wanted)
-        tokenizer = transformers.AutoTokenizer.from_pretrained(folder, **wanted)
-        auto = getattr(transformers, AUTO[task or _task_of_config(config)][0])
-        model, report = auto.from_pretrained(folder, output_loading_info=True, **options)
-    except OSError as error:
-        raise ModelNotFoundError(_not_found(name, path, error)) from error
-    except Exception as error:
-        what = f"for the task {task!r}" if task else "by transformers"
-        raise ArchitectureError(f"{name!r} cannot be opened {what}: {told(error)}") from error
+    by = f"for the task {task!r}" if task else "by transformers"
+    with saying(f"{name!r} cannot be opened {by}", ArchitectureError):
+        try:
+            config = transformers.AutoConfig.from_pretrained(folder, **wanted)
+            tokenizer = transformers.AutoTokenizer.from_pretrained(folder, **wanted)
+            auto = getattr(transformers, AUTO[task or _task_of_config(config)][0])
+            model, report = auto.from_pretrained(folder, output_loading_info=True, **options)
+        except OSError as error:
+            raise ModelNotFoundError(_not_found(name, path, error)) from error
     if len(tokenizer) < 2:
         raise ModelNotFoundError(f"{name!r} holds a model but no tokenizer; save one beside it, or give both loaded.")
     unused = _UNUSED if task_of(model) == "backbone" else _UNUSED[:1]
@@ -193,15 +162,13 @@ def _by_name(name: str, folder: str, task: str | None, options: dict[str, Any]) 
 
 def _task_of_config(config: Any) -> str:
     """The task of a checkpoint by the class that it was saved from."""
-    names = list(getattr(config, "architectures", None) or [])
-    tasks = [task for name in names for task in tasks_of_class(name)]
-    if config.is_encoder_decoder and {"seq2seq", "masked", "causal"} & set(tasks):
+    names = getattr(config, "architectures", None) or []
+    tasks = [task for name in names for task in _tasks_of(name)]
+    if config.is_encoder_decoder and {*HEAD_TASKS} & {*tasks}:
         return "seq2seq"
-    if tasks or names:
-        return tasks[0] if tasks else "backbone"
-    from transformers.models.auto import modeling_auto
-
-    has = [task for task, (_, m) in AUTO.items() if config.model_type in getattr(modeling_auto, f"{m}_NAMES")]
+    if names:
+        return next(iter(tasks), "backbone")
+    has = _tasks_of(config.model_type)
     return "seq2seq" if config.is_encoder_decoder and "seq2seq" in has else next(iter(has), "causal")
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import html
 import warnings
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
@@ -17,7 +17,8 @@ from ecco_core.data.results import Provenance, Result, Source
 from ecco_core.data.shown import visible
 from ecco_core.data.tokens import Tokens
 from ecco_core.data.transcript import Transcript
-from ecco_core.errors import OptionError, PluginError, TargetError
+from ecco_core.errors import OptionError, PluginError, TargetError, saying
+from ecco_core.models.architecture import Place
 from ecco_core.models.feed import Feed
 from ecco_core.models.hooks import evaluating, state_of
 from ecco_core.models.interventions import Intervention, prompted, stack_of, under
@@ -35,6 +36,8 @@ if TYPE_CHECKING:
     from ecco_core.session.language_model import LanguageModel
 
 Under = tuple[Intervention, ...]
+#: What is asked for -> the plugin's capture that it is, None for a site, and the places that it is made of.
+MadeOf = dict[Key, tuple[Offer[Any] | None, list[Key]]]
 
 
 class Run(ClassicRun):
@@ -114,48 +117,41 @@ class Run(ClassicRun):
         wanted = (*sites, *([site] if site else []))
         if not wanted or not all(isinstance(name, str) for name in wanted):
             raise OptionError("Name at least one site to capture, such as 'resid_post' or 'mlp_post', by its name.")
-        require_device(device)
-        stack, to = self._stack(stack), (device, dtype_of(dtype))
-        read_together([self], self.keys(wanted, layers, stack), *to)
+        with saying(f"No device {device!r} here", OptionError):
+            torch.empty(0, device=device)
+        how = (device, dtype_of(dtype))
+        made_of = self.made_of(wanted, layers, stack)
+        read_together([self], made_of, *how)
         tensors: dict[Key, torch.Tensor] = {}
-        for name in wanted:
-            offer = self._capture_offer(name, stack)
-            for layer in (None,) if name in OUTSIDE_BLOCKS else self._layers(name, layers, stack):
-                key = (stack, name, layer)
-                tensors[key] = self._derived(offer, layer, stack, *to) if offer else self._read[self.under, *to, key]
-        return Capture(tensors, self.transcript.tokens, stack)
+        for key, (offer, places) in made_of.items():
+            values = [self._read[self.under, *how, place] for place in places]
+            tensors[key] = _derived(offer, values) if offer else values[0]
+        return Capture(tensors, self.transcript.tokens, self._stack(stack))
 
-    def keys(self, sites: Sequence[str], layers: int | Sequence[int] | None, stack: str | None = None) -> list[Key]:
-        """Return the places that have to be read for sites, those that plugins' captures are made of included.
+    def made_of(self, sites: Sequence[str], layers: int | Sequence[int] | None, stack: str | None) -> MadeOf:
+        """Return what has to be read for sites and plugins' captures.
 
         Raises:
             OptionError: no such layer or stack.
         """
-        stack = self._stack(stack)
-        return [
-            (stack, part, None if part in OUTSIDE_BLOCKS else layer)
-            for name in sites
-            for offer in [self._capture_offer(name, stack)]
-            for part in (offer.spec.needs if offer else (name,))
-            for layer in (self._layers(name, layers, stack) or (None,))
-        ]
+        stack, architecture = self._stack(stack), self.lm.architecture
+        found: MadeOf = {}
+        for name in sites:
+            known = name in architecture.sites(stack)
+            offer = None if known else plugins().find("ecco_captures", name)
+            needs = offer.spec.needs if offer else (name,)
+            every = architecture.layers_with(name, stack) if known and layers is None else None
+            numbers = every or running.places(layers, architecture.n_layers(stack), "layer")
+            for layer in (None,) if name in OUTSIDE_BLOCKS else numbers:
+                places: list[Key] = [(stack, need, None if need in OUTSIDE_BLOCKS else layer) for need in needs]
+                found[stack, name, layer] = offer, places
+        return found
 
     def _stack(self, stack: str | None) -> str:
         stack = stack or self.transcript.stack
         if stack not in self.transcript.tokens:
             raise OptionError(f"No stack {stack!r} in this run; it has {', '.join(self.transcript.tokens)}.")
         return stack
-
-    def _layers(self, site: str, layers: int | Sequence[int] | None, stack: str) -> tuple[int, ...]:
-        """The layers asked for; by default all that have the site."""
-        n = self.lm.architecture.n_layers(stack)
-        every = layers is None and site in self.lm.architecture.sites(stack)
-        return self.lm.architecture.layers_with(site, stack) if every else _places(layers, n, "layer")
-
-    def _capture_offer(self, name: str, stack: str) -> Offer[Any] | None:
-        if name in self.lm.architecture.sites(stack):
-            return None
-        return plugins().find("ecco_captures", name)
 
     @property
     def under(self) -> Under:
@@ -166,27 +162,6 @@ class Run(ClassicRun):
         """Return the places that are not read yet."""
         self._forget_stale()
         return [key for key in dict.fromkeys(keys) if (self.under, device, dtype, key) not in self._read]
-
-    def keep(self, found: Mapping[Key, torch.Tensor], device: str | None, dtype: torch.dtype | None) -> None:
-        """Keep what was read of this run until `release`."""
-        self._read |= {(self.under, device, dtype, key): tensor for key, tensor in found.items()}
-
-    def _derived(
-        self, offer: Offer[Any], layer: int | None, stack: str, device: str | None, dtype: torch.dtype | None
-    ) -> torch.Tensor:
-        spec = offer.spec
-        keys = [(stack, need, None if need in OUTSIDE_BLOCKS else layer) for need in spec.needs]
-        values = [self._read[self.under, device, dtype, key] for key in keys]
-        try:
-            result = torch.as_tensor(offer.load()(*values))
-        except Exception as error:
-            raise PluginError(f"The capture {spec.name!r} of {offer.distribution} failed: {error}") from error
-        if result.ndim != len(spec.dims):
-            raise PluginError(
-                f"The capture {spec.name!r} of {offer.distribution} promises the dims {spec.dims}, returned a "
-                f"shape of {tuple(result.shape)}."
-            )
-        return result
 
     def _forget_stale(self) -> None:
         """Drop what was read before the weights changed, and tensors that somebody edited in place."""
@@ -212,6 +187,9 @@ class Run(ClassicRun):
         targets: int | str | Sequence[int | str] | None = None,
         contrast: int | str | None = None,
         score: str = "logprob",
+        *,
+        at: tuple[str, int] | None = None,
+        neuron: tuple[str, int, int] | None = None,
     ) -> ScoreModule:
         """Return the chosen targets as a module from input embeddings to scores.
 
@@ -219,24 +197,47 @@ class Run(ClassicRun):
             targets: positions of tokens; of a sequence classifier, its classes, by name or number. By default all
                 generated tokens, the masked places, the predicted class, or the predicted class of every token.
             contrast: a token, or a class, that each target is compared with.
-            score: ``logprob``, ``logit`` or ``prob``.
+            score: ``logprob``, ``logit`` or ``prob``; ``entropy`` or ``kl`` of the prediction.
+            at: site and layer: the module's input is what passes there, in the place of the embeddings.
+            neuron: site, layer and unit: its activation at the targets' own positions is explained, no prediction.
 
         Raises:
             TargetError: a target is not in the run or has nothing to explain it, or the contrast is none.
+            OptionError: no such site, layer or unit, or values do not pass it one after the other.
         """
         targets = convert(targets, running.TARGETS, "targets")
         score = convert(score, running.SCORES, "score")
         contrast = convert(contrast, int | str | None, "contrast")
         if self.lm.task == "causal":
             self.lm.require_causal(self.ids)
-        return ScoreModule(
+        module = ScoreModule(
             self.lm.model,
             self.transcript,
-            of_task.targets_of(self, targets, contrast, score),
+            of_task.neurons_of(self, targets, neuron) if neuron else of_task.targets_of(self, targets, contrast, score),
             **self._embeddings(),
             mask_id=self.lm.tokenizer.mask_token_id,
             scope=lambda: self.lm.applying(self.interventions),
+            read=self._inside(*neuron[:2]) if neuron else None,
+            deep=self._last_block(),
         )
+        return module.inside(self._inside(*at), self.transcript.stack) if at else module
+
+    def _inside(self, site: str, layer: int) -> Place:
+        """Where a site passes, one row per token."""
+        place = self.lm.architecture.place(site, self.resolve_layers(layer)[0], self.transcript.stack)
+        if place.side not in ("input", "output") or site == "logits":
+            raise OptionError(f"The site {site!r} cannot be explained from: take resid_post, mlp_post or attn_out.")
+        return place
+
+    def _last_block(self) -> tuple[Place, ...]:
+        """What enters the last block, and what its attention sums up; nothing where that is not known."""
+        stack = self.transcript.stack
+        architecture = None if self.lm.structure[0] is None else self.lm.architecture
+        if architecture is None or len(architecture.stacks) > 1 or "z" not in architecture.sites(stack):
+            return ()
+        with contextlib.suppress(OptionError):  # a last layer without attention
+            return tuple(architecture.place(s, architecture.n_layers(stack) - 1, stack) for s in ("resid_pre", "z"))
+        return ()
 
     def features(self, wanted: str | Sequence[str] = "tokens", scores: ScoreModule | None = None) -> list[Source]:
         """Return the run's ``tokens``, ``words``, ``sentences``, or spans such as ``["0:4", "4:9"]``.
@@ -254,7 +255,7 @@ class Run(ClassicRun):
     def _embeddings(self) -> dict[str, Any]:
         """The modules that embed the tokens of each stack, and the one that embeds them again."""
         if self.lm.structure[0] is None and len(self.transcript.tokens) == 1:
-            return {"embeddings": {self.transcript.stack: self.lm.model.get_input_embeddings()}}
+            return {}  # the model names it itself
         architecture = self.lm.architecture
         modules = {stack: architecture.embedding(stack).module for stack in architecture.stacks}
         of_tokens = {stack: modules.pop(stack) for stack in self.transcript.tokens}
@@ -318,8 +319,7 @@ class Run(ClassicRun):
         Raises:
             OptionError: no such layer.
         """
-        n = self.lm.architecture.n_layers(self.transcript.stack)
-        return _places(layers, n, "layer")
+        return running.places(layers, self.lm.architecture.n_layers(self.transcript.stack), "layer")
 
     def resolve_positions(self, positions: int | Sequence[int] | None) -> tuple[int, ...]:
         """Return positions as numbers from 0; all for None; -1 is the last.
@@ -327,7 +327,7 @@ class Run(ClassicRun):
         Raises:
             OptionError: no such position.
         """
-        return _places(positions, len(self), "position")
+        return running.places(positions, len(self), "position")
 
     def _said(self) -> tuple[str, str]:
         """What was given and what came out, as one reads it."""
@@ -337,8 +337,9 @@ class Run(ClassicRun):
 
     def __repr__(self) -> str:
         given, output = map(visible, self._said())
-        sizes = f"{sum(map(len, self.transcript.tokens.values())) - len(self.tokens) + self.n_input_tokens}"
-        return f"Run({self.lm.name}: {sizes} + {len(self) - self.n_input_tokens} tokens)\n{given}│{output}"
+        n_output = len(self) - self.n_input_tokens
+        n_given = sum(map(len, self.transcript.tokens.values())) - n_output
+        return f"Run({self.lm.name}: {n_given} + {n_output} tokens)\n{given}│{output}"
 
     def _repr_mimebundle_(self, include: Any = None, exclude: Any = None) -> dict[str, str]:
         given, output = (html.escape(visible(text).replace("⏎", "\n")) for text in self._said())
@@ -346,10 +347,43 @@ class Run(ClassicRun):
         return {"text/plain": repr(self), "text/html": page}
 
 
-def read_together(
-    runs: Sequence[Run], keys: Sequence[Key], device: str | None = None, dtype: torch.dtype | None = None
-) -> None:
-    """Read places of runs of one model, what is missing, in one forward, and keep it in the runs."""
+class Runs(tuple[Run, ...]):
+    """Several runs of one model, in order; a tuple that reads all of its runs in few forwards."""
+
+    __slots__ = ()
+
+    def capture(
+        self, *sites: str, layers: int | Sequence[int] | None = None, batch_size: int = 16, **options: Any
+    ) -> list[Capture]:
+        """Read sites of all runs, runs of like length together in one padded forward; no padding is returned.
+
+        Args:
+            sites, layers, options: as of `Run.capture`. `batch_size`: most runs in one forward.
+        """
+        size = max(1, convert(batch_size, int, "batch_size"))
+        ordered = sorted(self, key=len)
+        for start in range(0, len(ordered), size):
+            some = ordered[start : start + size]
+            made_of = some[0].made_of(sites, layers, options.get("stack"))
+            read_together(some, made_of, options.get("device"), dtype_of(options.get("dtype")))
+        return [run.capture(*sites, layers=layers, **options) for run in self]
+
+    def analyze(self, name: str, **options: Any) -> list[Result]:
+        """Run an analysis of single runs on each of them."""
+        return [run.analyze(name, **options) for run in self]
+
+    def release(self) -> None:
+        """Free everything that was captured."""
+        for run in self:
+            run.release()
+
+    def __repr__(self) -> str:
+        return "\n".join(map(repr, self))
+
+
+def read_together(runs: Sequence[Run], made_of: MadeOf, device: str | None, dtype: torch.dtype | None) -> None:
+    """Read what runs of one model do not have yet, in one forward, and keep it in the runs."""
+    keys = [place for _, places in made_of.values() for place in places]
     waiting = [run for run in runs if run.missing(keys, device, dtype)]
     while waiting:
         together = [run for run in waiting if run.under == waiting[0].under]
@@ -358,8 +392,19 @@ def read_together(
         feed = Feed.of(*(lm.tensors(run.transcript) for run in together), pad=pad if isinstance(pad, int) else 0)
         needed = list(dict.fromkeys(key for run in together for key in run.missing(keys, device, dtype)))
         with _as_made(*together):
-            for run, found in zip(together, read(lm.model, lm.architecture, feed, needed, device=device, dtype=dtype)):
-                run.keep(found, device, dtype)
+            read_of_each = read(lm.model, lm.architecture, feed, needed, device=device, dtype=dtype)
+        for run, found in zip(together, read_of_each):
+            run._read |= {(run.under, device, dtype, key): tensor for key, tensor in found.items()}
+
+
+def _derived(offer: Offer[Any], values: Sequence[torch.Tensor]) -> torch.Tensor:
+    """What a plugin's capture makes of the sites that it needs."""
+    who, dims = f"The capture {offer.spec.name!r} of {offer.distribution}", offer.spec.dims
+    with saying(f"{who} failed"):
+        result = torch.as_tensor(offer.load()(*values))
+    if result.ndim != len(dims):
+        raise PluginError(f"{who} promises the dims {dims}, returned a shape of {tuple(result.shape)}.")
+    return result
 
 
 @contextlib.contextmanager
@@ -387,31 +432,6 @@ def dtype_of(dtype: str | torch.dtype | None) -> torch.dtype | None:
     return found
 
 
-def require_device(device: str | torch.device | None) -> None:
-    """Refuse a device that is not here.
-
-    Raises:
-        OptionError: there is none of that name.
-    """
-    try:
-        torch.empty(0, device=device)
-    except (RuntimeError, TypeError, AssertionError) as error:
-        raise OptionError(f"No device {device!r} here: {' '.join(str(error).split())[:120]}") from error
-
-
 def _edited(tensor: torch.Tensor) -> bool:
     """Whether a tensor was changed in place since it was made; those of an inference mode do not tell."""
     return not tensor.is_inference() and tensor._version > 0
-
-
-def _places(wanted: int | Sequence[int] | None, n: int, what: str) -> tuple[int, ...]:
-    wanted = convert(wanted, running.PLACES, f"{what}s")
-    if wanted is None:
-        return tuple(range(n))
-    given = [wanted] if isinstance(wanted, int) else list(wanted)
-    if not given:
-        raise OptionError(f"No {what} was named; leave it out for all of them.")
-    for place in given:
-        if not -n <= place < n:
-            raise OptionError(f"No {what} {place!r}; there are {n}, from 0 to {n - 1}.")
-    return tuple(place % n for place in given)

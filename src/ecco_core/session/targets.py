@@ -6,12 +6,12 @@ import re
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
-import attrs
-
 from ecco_core.data.results import Target
-from ecco_core.errors import TargetError, did_you_mean, listed
+from ecco_core.errors import OptionError, TargetError, did_you_mean, listed
 
 if TYPE_CHECKING:
+    import torch
+
     from ecco_core.session.run import Run
 
 Wanted = int | str | Sequence[int | str] | None
@@ -35,6 +35,25 @@ def targets_of(run: Run, wanted: Wanted, contrast: Contrast, score: str) -> list
     return _OF_TASK[run.lm.task](run, several, contrast, score)
 
 
+def neurons_of(run: Run, wanted: Wanted, neuron: tuple[str, int, int]) -> list[Target]:
+    """Return the activations of one neuron at positions of a run, the last one by default.
+
+    Raises:
+        TargetError: no such position. OptionError: no such unit.
+    """
+    site, layer, unit = neuron
+    several = [-1] if wanted is None else [wanted] if isinstance(wanted, (int, str)) else list(wanted)
+    width = next(iter(run.capture(site, layers=layer).tensors.values())).shape[-1]
+    if not -width <= unit < width:
+        raise OptionError(f"No unit {unit} in {site} of layer {layer}; its units are 0 to {width - 1}.")
+    named = f"unit {unit % width} of {site} in layer {layer}"
+    places = [_position(run, p, end=False) for p in several]
+    return [
+        _target(run, position=p, token_id=unit % width, text=run.tokens.labels[p], score=named, kind="neuron")
+        for p in places
+    ]
+
+
 def _tokens(run: Run, wanted: list[int | str] | None, contrast: Contrast, score: str) -> list[Target]:
     """Tokens of a decoder: each is what the state before it predicts."""
     length, chosen = len(run), wanted is not None
@@ -45,25 +64,6 @@ def _tokens(run: Run, wanted: list[int | str] | None, contrast: Contrast, score:
         raise TargetError("Target 0 has nothing before it: a causal model did not predict the first token.")
     against = None if contrast is None else run.token_id(contrast, "contrast")
     return [_token(run, p, upto, against, score, chosen) for p, upto in places]
-
-
-def _span(run: Run, position: int, upto: int, score: str, contrast: int | None) -> Target:
-    """Several tokens explained as one: the sum of their scores."""
-    if contrast is not None or score == "prob":
-        what = "has no one contrast" if contrast is not None else "has no one probability to explain"
-        raise TargetError(f"The span {position}:{upto} {what}; explain its score='logprob', or single tokens.")
-    text = run.tokens.part(slice(position, upto)).text
-    return attrs.evolve(_target(run, position, int(run.tokens.ids[position]), text, score, None, ""), upto=upto)
-
-
-def _token(run: Run, position: int, upto: int | None, contrast: int | None, score: str, chosen: bool) -> Target:
-    if upto is not None:
-        return _span(run, position, upto, score, contrast)
-    token = int(run.tokens.ids[position]) if position < len(run) else run.next_token()
-    if token == contrast and chosen:
-        raise TargetError(f"The contrast is the token at position {position} itself; there is nothing to compare.")
-    text = run.tokens.labels[position] if position < len(run) else run.label(token)
-    return _target(run, position, token, text, score, contrast, "" if contrast is None else run.label(contrast))
 
 
 def _masked(run: Run, wanted: list[int | str] | None, contrast: Contrast, score: str) -> list[Target]:
@@ -78,26 +78,33 @@ def _masked(run: Run, wanted: list[int | str] | None, contrast: Contrast, score:
         )
     places = _places(run, wanted or list(masks), end=False)
     against = None if contrast is None else run.token_id(contrast, "contrast")
-    shown = "" if against is None else run.label(against)
-    found = []
-    for p, upto in places:
-        if upto is not None:
-            found.append(_span(run, p, upto, score, against))
-            continue
-        token, text = int(run.tokens.ids[p]), run.tokens.labels[p]
-        if token == mask:
-            token = int(run.logits()[p].argmax())
-            text = run.label(token)
-        if token == against:
-            raise TargetError(f"The contrast is the token at position {p} itself; there is nothing to compare.")
-        found.append(_target(run, p, token, text, score, against, shown))
-    return found
+    return [_token(run, p, upto, against, score, chosen=True, filled=p in masks) for p, upto in places]
+
+
+def _token(
+    run: Run, position: int, upto: int | None, contrast: int | None, score: str, chosen: bool, filled: bool = False
+) -> Target:
+    """A token that stands in the run, that comes after it, or that is filled into a mask; or a span of tokens."""
+    if upto is not None:
+        if contrast is not None or score == "prob":
+            what = "has no one contrast" if contrast is not None else "has no one probability to explain"
+            raise TargetError(f"The span {position}:{upto} {what}; explain its score='logprob', or single tokens.")
+        text = run.tokens.part(slice(position, upto)).text
+        token = int(run.tokens.ids[position])
+        return _target(run, position=position, token_id=token, text=text, score=score, upto=upto)
+    if filled or position == len(run):
+        token = int(run.logits()[position].argmax()) if filled else run.next_token()
+        text = run.label(token)
+    else:
+        token, text = int(run.tokens.ids[position]), run.tokens.labels[position]
+    if token == contrast and chosen:
+        raise TargetError(f"The contrast is the token at position {position} itself; there is nothing to compare.")
+    return _target(run, contrast, position=position, token_id=token, text=text, score=score)
 
 
 def _sequence_class(run: Run, wanted: list[int | str] | None, contrast: Contrast, score: str) -> list[Target]:
     """Classes of the whole text; they stand after its last token."""
-    logits = run.logits()
-    _scorable(logits.shape[-1], score)
+    logits = _class_logits(run, score)
     if getattr(run.lm.model.config, "problem_type", "") == "multi_label_classification" and score in ("entropy", "kl"):
         raise TargetError(f"The labels of this classifier are independent of each other; {score!r} is of one choice.")
     numbers = [int(logits.argmax())] if wanted is None else [_class(run, each, "target") for each in wanted]
@@ -106,24 +113,25 @@ def _sequence_class(run: Run, wanted: list[int | str] | None, contrast: Contrast
 
 def _token_class(run: Run, wanted: list[int | str] | None, contrast: Contrast, score: str) -> list[Target]:
     """The class that each token gets."""
-    logits = run.logits()
-    _scorable(logits.shape[-1], score)
+    logits = _class_logits(run, score)
     ordinary = [p for p, special in enumerate(run.tokens.special) if not special]
-    positions = ordinary if wanted is None else _positions(run, wanted, end=False)
+    positions = ordinary if wanted is None else [_position(run, p, end=False) for p in wanted]
     return [_of_class(run, p, int(logits[p].argmax()), contrast, score) for p in positions]
 
 
 def _of_class(run: Run, position: int, number: int, contrast: Contrast, score: str) -> Target:
+    names = run.lm.classes
     against = None if contrast is None else _class(run, contrast, "contrast")
     if against == number:
-        raise TargetError(f"The contrast is the class {run.lm.classes[number]!r} itself; there is nothing to compare.")
-    names = run.lm.classes
-    return _target(run, position, number, names[number], score, against, "" if against is None else names[against])
+        raise TargetError(f"The contrast is the class {names[number]!r} itself; there is nothing to compare.")
+    return _target(run, against, position=position, token_id=number, text=names[number], score=score)
 
 
-def _scorable(classes: int, score: str) -> None:
-    if classes == 1 and score != "logit":
+def _class_logits(run: Run, score: str) -> torch.Tensor:
+    logits = run.logits()
+    if logits.shape[-1] == 1 and score != "logit":
         raise TargetError("This classifier gives one number and no classes to choose from; explain score='logit'.")
+    return logits
 
 
 def _class(run: Run, wanted: int | str, what: str) -> int:
@@ -138,21 +146,12 @@ def _class(run: Run, wanted: int | str, what: str) -> int:
     return number
 
 
-def _target(
-    run: Run, position: int, token: int, text: str, score: str, contrast: int | None, contrast_text: str
-) -> Target:
-    return Target(
-        position=position,
-        token_id=token,
-        text=text,
-        score=score,
-        stack=run.transcript.stack,
-        contrast_id=contrast,
-        contrast_text=contrast_text,
-        kind={"masked": "masked", "sequence_classification": "class", "token_classification": "class"}.get(
-            run.lm.task, "token"
-        ),
-    )
+def _target(run: Run, contrast: int | None = None, *, kind: str = "", **fields: Any) -> Target:
+    kinds = {"masked": "masked", "sequence_classification": "class", "token_classification": "class"}
+    kind = kind or kinds.get(run.lm.task, "token")
+    versus = "" if contrast is None else run.lm.classes[contrast] if kind == "class" else run.label(contrast)
+    stack = run.transcript.stack
+    return Target(stack=stack, kind=kind, contrast_id=contrast, contrast_text=versus, **fields)
 
 
 def _places(run: Run, wanted: list[int | str], more: str = "", *, end: bool = True) -> list[tuple[int, int | None]]:
@@ -161,29 +160,27 @@ def _places(run: Run, wanted: list[int | str], more: str = "", *, end: bool = Tr
     for given in wanted:
         ends = re.fullmatch(r"(-?\d+):(-?\d+)", given.strip()) if isinstance(given, str) else None
         if ends is None:
-            found += [(p, None) for p in _positions(run, [given], more, end=end)]
+            found.append((_position(run, given, more, end=end), None))
             continue
-        first, upto = _positions(run, [ends[1], ends[2]], more)
+        first, upto = (_position(run, each, more) for each in ends.groups())
         if first >= upto:
             raise TargetError(f"The span {given!r} is empty: it goes from its first position up to before its second.")
         found.append((first, upto))
     return found
 
 
-def _positions(run: Run, wanted: list[int | str], more: str = "", *, end: bool = True) -> list[int]:
-    """Positions from 0; with `end`, the run's length is one too."""
-    length, found = len(run), []
-    for given in wanted:
-        if not re.fullmatch(_NUMBER, str(given)):
-            raise TargetError(f"A target is the position of a token, found {given!r}.")
-        p = int(given)
-        if not -length <= p < length + end:
-            raise TargetError(
-                f"Target {p} is not in the run: its {length} tokens have positions 0 to {length - 1} "
-                f"(or -1 to -{length}){',' if more else ''}{more.format(length=length)}."
-            )
-        found.append(p + length if p < 0 else p)
-    return found
+def _position(run: Run, given: int | str, more: str = "", *, end: bool = True) -> int:
+    """A position from 0; with `end`, the run's length is one too."""
+    length = len(run)
+    if not re.fullmatch(_NUMBER, str(given)):
+        raise TargetError(f"A target is the position of a token, found {given!r}.")
+    position = int(given)
+    if not -length <= position < length + end:
+        raise TargetError(
+            f"Target {position} is not in the run: its {length} tokens have positions 0 to {length - 1} "
+            f"(or -1 to -{length}){',' if more else ''}{more.format(length=length)}."
+        )
+    return position + length if position < 0 else position
 
 
 _OF_TASK: dict[str, Callable[[Run, Any, Contrast, str], list[Target]]] = {

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import functools
+import itertools
 import os
 import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 from ecco_core.data.tokens import Tokens
-from ecco_core.errors import PromptError, TargetError, did_you_mean
+from ecco_core.errors import PromptError, TargetError, did_you_mean, saying
 
 _FIX = "pass a tokenizer that AutoTokenizer loads with use_fast=True"
 
@@ -55,10 +56,8 @@ def chat(tokenizer: Any, messages: Any) -> str:
         raise PromptError(f"A prompt is a string, or a list of messages with role and content, found {messages!r:.80}.")
     if not getattr(tokenizer, "chat_template", None):
         raise PromptError("This tokenizer has no chat template; give the prompt as one string.")
-    try:
+    with saying("The chat template refuses these messages", PromptError):
         return str(tokenizer.apply_chat_template(list(messages), tokenize=False, add_generation_prompt=True))
-    except Exception as error:
-        raise PromptError(f"The chat template refuses these messages: {' '.join(str(error).split())[:200]}") from error
 
 
 def _encodable(text: str) -> str:
@@ -126,13 +125,9 @@ def _texts(tokenizer: Any, ids: Sequence[int]) -> list[str]:
 
 def _texts_of_prefixes(backend: Any, ids: Sequence[int], whole: str) -> list[str]:
     """What each id adds to the agreement between the decoded prefix and the decoded whole; slow, always joins."""
-    texts, shown = [], 0
-    for n in range(1, len(ids) + 1):
-        prefix = backend.decode(list(ids[:n]), skip_special_tokens=False) if n < len(ids) else whole
-        agreed = max(shown, len(os.path.commonprefix([prefix, whole])))  # noqa: RUF071
-        texts.append(whole[shown:agreed])
-        shown = agreed
-    return texts
+    prefixes = (backend.decode(list(ids[:n]), skip_special_tokens=False) for n in range(len(ids)))
+    agreed = itertools.accumulate((len(os.path.commonprefix([prefix, whole])) for prefix in prefixes), max)  # noqa: RUF071
+    return [whole[start:end] for start, end in itertools.pairwise([*agreed, len(whole)])]
 
 
 def label_of(tokenizer: Any, token: int) -> str:
@@ -184,13 +179,8 @@ def single_token(tokenizer: Any, wanted: int | str, size: int, what: str) -> int
         return single_token(tokenizer, int(ids[0]), size, what)
     if tokenizer.unk_token_id in ids:
         raise TargetError(f"{what}: {wanted!r} is not in the vocabulary: it becomes {tokenizer.unk_token!r}.")
-    pieces = [t or "?" for t in tokens_of(tokenizer, ids).labels]
-    hint = _with_space(tokenizer, wanted) or did_you_mean(wanted, pieces) or " Name one token, or its id."
+    pieces, spaced = [t or "?" for t in tokens_of(tokenizer, ids).labels], f" {wanted}"
+    hint = did_you_mean(wanted, pieces) or " Name one token, or its id."
+    if len(tokenizer(spaced, add_special_tokens=False)["input_ids"]) == 1:  # the common slip
+        hint = f" Did you mean {spaced!r}, with a blank before it?"
     raise TargetError(f"{what}: {wanted!r} is {len(ids)} tokens of this vocabulary ({pieces}), not one.{hint}")
-
-
-def _with_space(tokenizer: Any, text: str) -> str:
-    """Point out the common slip: the token exists with a blank before it."""
-    spaced = " " + text
-    ids = tokenizer(spaced, add_special_tokens=False)["input_ids"]
-    return f" Did you mean {spaced!r}, with a blank before it?" if len(ids) == 1 else ""
