@@ -41,9 +41,11 @@ wheels: $(VENV)/installed
 
 docs: $(VENV)/installed
 	$(BIN)/python docs/generate_models.py
+	$(BIN)/python docs/generate_attribution.py
 
 bench: $(VENV)/installed
 	$(BIN)/python benchmarks/attribution.py
+	$(BIN)/python benchmarks/attribution.py --peers --growth --long
 	$(BIN)/python benchmarks/reading.py
 
 clean:

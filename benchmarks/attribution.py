@@ -1,10 +1,14 @@
 """Attribution through ``run.analyze`` against a naive loop, generation against the bare model: ratios in one process.
 
     python benchmarks/attribution.py [--json FILE]
+    python benchmarks/attribution.py --peers [--growth] [--long] [--json FILE]
 
-The model has distilgpt2's shape with random weights, 30 prompt tokens and 50 generated ones are explained, float32.
-The naive loop is what people write: per target one forward over its prefix and one backward. Agreement is measured
-in float32 as it was timed, and again in float64.
+With ``--peers`` the same work is done by Inseq and Ecco 0.1.2, too, which are installed into environments of their own
+from the package index, once (`peers/compare.py`); the table is written into docs/benchmarks.md.
+
+Else the model has distilgpt2's shape with random weights; 30 prompt tokens and 50 generated ones are explained in
+float32. The naive loop is what people write: per target one forward over its prefix and one backward. Agreement is
+measured in float32 as it was timed, and again in float64.
 """
 
 from __future__ import annotations
@@ -23,6 +27,7 @@ os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 
 import numpy as np
 import torch
+from peers import compare
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 from transformers import GPT2Config, GPT2LMHeadModel, PreTrainedTokenizerFast
 
@@ -77,7 +82,11 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--json", type=Path, help="also write the figures there")
     parser.add_argument("--repeats", type=int, default=3)
+    compare.arguments(parser)
     options = parser.parse_args()
+    if options.peers:
+        compare.main(options)
+        return
     lm = language_model()
     text = "Return the number of items in the container."[:PROMPT]
     run = lm.generate(text, max_new_tokens=TARGETS, do_sample=True, seed=0)

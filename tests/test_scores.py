@@ -34,7 +34,7 @@ def double(request, make_lm):
 @pytest.mark.parametrize("score", list(SCORES))
 @pytest.mark.parametrize("contrast", [None, " Felix"])
 def test_values_and_gradients_equal_a_naive_loop(double, score, contrast):
-    run = double.generate("The captain is called Nora. The cook", max_new_tokens=13, do_sample=True, seed=1)
+    run = double.generate("The captain is called Nora. The cook", max_new_tokens=20, do_sample=True, seed=1)
     scores = run.scores(contrast=contrast, score=score)
     values, (grads,) = scores.values_and_gradients(*scores.inputs())
     assert len(scores.targets) == len(run) - run.n_input_tokens > gradients.CHUNK

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import copy
+import math
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
@@ -143,8 +144,8 @@ class ScoreModule(nn.Module):
     def only(self, targets: Sequence[Target]) -> ScoreModule:
         """Return the module of some of the targets; its inputs are of the same tokens."""
         found = ScoreModule(self.model, self.transcript, targets, **self._made)  # type: ignore[arg-type]
-        found.ids, found.n_sources = self.ids, self.n_sources
-        return found if self._inside is None else found.inside(self._inside[0], self.stacks[0], *self._inside[2])
+        found.ids, found.n_sources, found.stacks, found._inside = self.ids, self.n_sources, self.stacks, self._inside
+        return found
 
     def inside(self, place: Place, stack: str, *embeddings: torch.Tensor) -> ScoreModule:
         """Return the same targets as a function of what passes a place in the model.
@@ -289,7 +290,7 @@ class ScoreModule(nn.Module):
         chunks of neighbouring rows, each run over the prefix that it can see.
         """
         if self._shifted and gradients:
-            return torch.split(torch.argsort(self._rows, stable=True), CHUNK)
+            return torch.tensor_split(torch.argsort(self._rows, stable=True), math.ceil(len(self._rows) / CHUNK))
         each = max(1, ROWS_AT_ONCE // (embeddings[0].shape[0] * embeddings[0].shape[1]))
         order = torch.argsort(self._variant, stable=True)
         groups = self._variant[order] // each

@@ -148,34 +148,42 @@ def test_every_task_is_served(open_tiny, name, kind, task):
     assert sum(len(s.positions) for s in result.sources) == sum(map(len, run.scores().ids.values()))
 
 
-def test_each_mask_goes_through_the_model_once_and_serves_all_targets(run):
-    rows = []
+def test_each_mask_goes_through_the_model_once_and_only_from_its_first_change_on(run):
+    passed = []
     run.scores()  # proves causality, once per model
-    count = lambda _, __, kwargs: rows.append(len(kwargs["input_ids"]))  # noqa: E731
+    count = lambda _, __, kwargs: passed.append(kwargs["input_ids"].shape)  # noqa: E731
     handle = run.lm.model.register_forward_pre_hook(count, with_kwargs=True)
     try:
-        run.analyze("feature_ablation")
+        run.analyze("feature_ablation", internal_batch_size=1)
     finally:
         handle.remove()
-    assert sum(rows) == len(run) - 1 + 1  # without each feature, and with all of them
+    n = len(run) - 1
+    trial, masks = passed[:3], passed[3:]  # the run's own scores, its cache, and going on from half of it
+    assert trial == [(1, n), (1, n), (1, n - n // 2)]
+    assert masks == [(1, later) for later in range(1, n + 1)]
 
 
 def test_batches_are_halved_when_memory_runs_out(run, monkeypatch):
     expected = run.analyze("feature_ablation").values.values
     scores = type(run.scores())
-    whole, sizes = scores.forward, []
+    whole, sizes = scores.run_part, []
 
-    def short(self, *embeddings):
+    def short(self, embeddings, places, **options):
         sizes.append(len(embeddings[0]))
         if len(embeddings[0]) > 3:
-            raise torch.OutOfMemoryError("no more memory")
-        return whole(self, *embeddings)
+            raise torch.OutOfMemoryError("out of memory")
+        return whole(self, embeddings, places, **options)
 
-    monkeypatch.setattr(scores, "forward", short)
+    monkeypatch.setattr(scores, "run_part", short)
     found = run.analyze("feature_ablation", internal_batch_size=16)
     np.testing.assert_allclose(found.values.values, expected, atol=1e-9)
     assert max(sizes) > 3
-    monkeypatch.setattr(scores, "forward", lambda self, *e: (_ for _ in ()).throw(torch.OutOfMemoryError("none")))
+    assert sum(size > 3 for size in sizes) <= 3, "what was too much once is not tried again"
+
+    def never(self, *args, **options):
+        raise torch.OutOfMemoryError("out of memory")
+
+    monkeypatch.setattr(scores, "run_part", never)
     with pytest.raises(ecco.EccoError, match="OutOfMemoryError"):
         run.analyze("feature_ablation")
 

@@ -6,10 +6,10 @@ import warnings
 from typing import TYPE_CHECKING, Any
 
 from ecco_captum.gradients import Aggregation, aggregate
-from ecco_core import Context, OptionError, TokenScores
+from ecco_core import Context, OptionError, ScoreModule, TokenScores
 
 if TYPE_CHECKING:
-    pass
+    import torch
 
 
 def guided_backprop(ctx: Context, *, aggregation: Aggregation = "l2", allow_degenerate: bool = False) -> TokenScores:
@@ -33,31 +33,12 @@ def deconvolution(ctx: Context, *, aggregation: Aggregation = "l2", allow_degene
 
 
 def _through_relus(ctx: Context, name: str, aggregation: Aggregation, allow_degenerate: bool) -> TokenScores:
-    import captum.attr
-    import torch
-    from torch import nn
-
-    from ecco_captum.gradients import _values
-    from ecco_captum.shared_graph import SharedGraph
-
-    relus = sum(isinstance(module, nn.ReLU) for module in ctx.scores.model.modules())
-    gate(
-        ctx,
-        relus > 0,
-        f"a {type(ctx.scores.model).__name__} has no ReLU, so {name} would be the plain gradient",
-        "saliency",
-        allow_degenerate,
-    )
-    graph = SharedGraph(ctx.scores)
-    explainer: Any = getattr(captum.attr, name)(ctx.scores)
-    explainer.gradient_func = graph
-    with torch.enable_grad(), warnings.catch_warnings():
-        warnings.filterwarnings("ignore", message="Setting backward hooks")
-        attributions = explainer.attribute(graph.expanded(ctx.scores.inputs()))
-    values, signed = aggregate(ctx, tuple(part.detach() for part in attributions), aggregation)
+    gate(ctx, *_without_relus(ctx, name), "saliency", allow_degenerate)
+    graph, attributions = _guided(ctx, name)
+    values, signed = aggregate(ctx, attributions, aggregation)
     return ctx.scores.result(
         values,
-        target_values=_values(graph),
+        target_values=graph.values.double().cpu().numpy(),
         aggregation=aggregation,
         signed=signed,
         unit="units of the target per unit of embedding",
@@ -65,13 +46,132 @@ def _through_relus(ctx: Context, name: str, aggregation: Aggregation, allow_dege
     )
 
 
-def guided_grad_cam(ctx: Context) -> TokenScores:
-    """Guided gradients weighted by how much a convolution's channels matter: needs a convolution over the tokens."""
-    raise OptionError(
-        f"guided_grad_cam weights the channels of an image's convolution; a {type(ctx.scores.model).__name__} has none "
-        "over places of a text, and a block's positions would be taken for channels. Take deep_lift or "
-        "input_x_gradient."
+def _without_relus(ctx: Context, name: str) -> tuple[bool, str]:
+    """Whether a method that changes ReLUs has some here, and what it would be without."""
+    from torch import nn
+
+    there = any(isinstance(module, nn.ReLU) for module in ctx.scores.model.modules())
+    return there, f"a {type(ctx.scores.model).__name__} has no ReLU, so {name} would be the plain gradient"
+
+
+def _guided(ctx: Context, name: str) -> tuple[Any, tuple[torch.Tensor, ...]]:
+    """Captum's gradients through ReLUs: their graph and, per stack, ``(target, token, unit)``."""
+    import captum.attr
+    import torch
+
+    from ecco_captum.shared_graph import SharedGraph
+
+    graph = SharedGraph(ctx.scores)
+    explainer: Any = getattr(captum.attr, name)(ctx.scores)
+    explainer.gradient_func = graph
+    with torch.enable_grad(), warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="Setting backward hooks")
+        attributions = explainer.attribute(graph.expanded(ctx.scores.inputs()))
+    return graph, tuple(part.detach() for part in attributions)
+
+
+def guided_grad_cam(
+    ctx: Context, *, layer: int | None = None, aggregation: Aggregation = "l2", allow_degenerate: bool = False
+) -> TokenScores:
+    """Guided gradients weighted by Grad-CAM: by how much the channels of a convolution that are active there matter.
+
+    A model without a convolution over tokens has no channels that stand for the same thing in every place; when it is
+    allowed all the same, a block's units are taken for channels: each is weighted by its gradient's mean over the
+    tokens that the target sees, and what is negative in their weighted sum is left out.
+
+    Options:
+        layer: the convolution, counted over the model's; without convolutions, the block. The last convolution, or the
+            last block but one (after the last, only the target's own token has a gradient) if left out.
+        aggregation: of the guided gradient: signed sum over units, l2 norm, dot product with the embedding, or largest.
+        allow_degenerate: run it also on a model without ReLUs or convolutions; the result says so.
+    """
+    kind = type(ctx.scores.model).__name__
+    if len(ctx.scores.stacks) > 1:
+        raise OptionError(
+            f"guided_grad_cam weights the places of one stack; a {kind} has {' and '.join(ctx.scores.stacks)}. Take "
+            "deep_lift or input_x_gradient."
+        )
+    convolutions = _convolutions(ctx)
+    relus, without_relus = _without_relus(ctx, "its guided gradient")
+    without_convolutions = (
+        f"a {kind} calls no convolution over tokens as a module, so a block's units would be taken for channels"
     )
+    reasons = ([] if relus else [without_relus]) + ([] if convolutions else [without_convolutions])
+    gate(ctx, not reasons, ", and ".join(reasons), "deep_lift or input_x_gradient", allow_degenerate)
+    graph, attributions = _guided(ctx, "GuidedBackprop")
+    cam = _of_convolution(ctx, convolutions, layer) if convolutions else _of_block(ctx, layer)
+    values, signed = aggregate(ctx, (attributions[0] * cam[..., None].to(attributions[0]),), aggregation)
+    return ctx.scores.result(
+        values,
+        target_values=graph.values.double().cpu().numpy(),
+        aggregation=aggregation,
+        signed=signed,
+        unit="Grad-CAM times units of the target per unit of embedding",
+        features=ctx.features,
+    )
+
+
+def _convolutions(ctx: Context) -> list[Any]:
+    """The convolutions over tokens in the order of their calls; some models use the weights only."""
+    import contextlib
+
+    import torch
+    from torch import nn
+
+    called: dict[Any, None] = {}
+    with contextlib.ExitStack() as scope, torch.no_grad():
+        for module in ctx.scores.model.modules():
+            if isinstance(module, nn.Conv1d) and module.kernel_size[0] > 1:
+                handle = module.register_forward_hook(lambda conv, *_: called.setdefault(conv))
+                scope.callback(handle.remove)
+        ctx.scores(*ctx.scores.inputs())
+    return list(called)
+
+
+def _of_convolution(ctx: Context, convolutions: list[Any], layer: int | None) -> torch.Tensor:
+    """Captum's Grad-CAM of a convolution's channels at the tokens: ``(target, token)``."""
+    import torch
+    from captum.attr import LayerGradCam
+
+    number = -1 if layer is None else layer
+    if not -len(convolutions) <= number < len(convolutions):
+        raise OptionError(f"layer is one of {len(convolutions)} convolutions from 0, -1 the last; found {layer}.")
+    explainer: Any = LayerGradCam(ctx.scores, convolutions[number])
+    here = ctx.scores.inputs()
+    with torch.enable_grad():
+        each = [
+            explainer.attribute(here, target=target, relu_attributions=True)[:, 0]
+            for target in range(len(ctx.scores.targets))
+        ]
+    return torch.cat(each)[:, : here[0].shape[1]].detach()  # behind the tokens is its padding
+
+
+def _of_block(ctx: Context, layer: int | None) -> torch.Tensor:
+    """Grad-CAM with a block's units as channels and tokens as places: ``(target, token)``."""
+    import torch
+
+    last = len(ctx.run.resolve_layers(None)) - 1
+    (number,) = ctx.run.resolve_layers(max(last - 1, 0) if layer is None else layer)
+    found = []
+    for scores in _inside(ctx, number):
+        (active,) = scores.inputs()
+        _, (gradients,) = scores.values_and_gradients(active)
+        causal = ctx.scores.transcript.task == "causal"
+        seen = [(t.upto or t.position + 1) - 1 if causal else active.shape[1] for t in scores.targets]
+        weights = gradients[:, 0].sum(1) / torch.tensor(seen).to(gradients)[:, None]
+        found.append(torch.einsum("nu,tu->nt", weights, active[0]).relu())
+    return torch.cat(found)
+
+
+def _inside(ctx: Context, layer: int) -> list[ScoreModule]:
+    """The targets as functions of what leaves a block; each by itself in a masked language model, as it has a mask."""
+    at = ("resid_post", layer)
+    if ctx.scores.transcript.task == "masked":
+        return [
+            ctx.run.scores(f"{t.position}:{t.upto}" if t.upto else t.position, t.contrast_id, t.score, at=at)
+            for t in ctx.scores.targets
+        ]
+    return [ctx.run.scores(ctx.options["targets"], ctx.options["contrast"], ctx.options["score"], at=at)]
 
 
 def lrp(ctx: Context) -> TokenScores:

@@ -6,8 +6,9 @@ from typing import Any
 
 import torch
 
-from ecco_core import Context, ScoreModule
+from ecco_core import Context, ScoreModule, TargetError, did_you_mean
 
+_NAMES = ("auto", "mean", "zero", "sample")
 _SPECIAL = ("mask", "unk", "eos", "bos", "pad")
 _SMALL = 0.1  # of the vocabulary's median norm: below, an RMS norm blows the path's first steps up
 
@@ -21,7 +22,7 @@ def baseline(name: str, ctx: Context) -> tuple[tuple[torch.Tensor, ...], str]:
         name: ``auto`` (the tokenizer's mask, unknown, end, begin or padding token, the first that has a proper
             embedding; else, of the tokens that have one, the nearest to the mean), ``mean`` (of all embeddings),
             ``zero``, ``sample`` (tokens drawn from the vocabulary), a token's text, or a text of as many tokens as
-            the run has in its first stack.
+            the run has in its first stack (or as its targets can see of it).
 
     Raises:
         TargetError: the text is neither one token nor as many as the run has.
@@ -54,8 +55,7 @@ def _filled(name: str, ctx: Context) -> tuple[tuple[torch.Tensor, ...], str]:
     other = _text(name, scores, tokenizer)
     if other is not None:
         return other, f"the text {name!r}"
-    what = "baseline (auto, mean, zero, sample, one token, or a text of as many tokens)"
-    token = _auto(scores, tokenizer) if name == "auto" else ctx.run.token_id(name, what)
+    token = _auto(scores, tokenizer) if name == "auto" else _token(name, ctx)
     text = tokenizer.convert_ids_to_tokens(token)
     filled = tuple(scores.embed(torch.full_like(scores.ids[stack], token), stack)[None] for stack in scores.stacks)
     return filled, f"token {text!r} in every place"
@@ -64,10 +64,24 @@ def _filled(name: str, ctx: Context) -> tuple[tuple[torch.Tensor, ...], str]:
 def _text(text: str, scores: ScoreModule, tokenizer: Any) -> tuple[torch.Tensor, ...] | None:
     """Embeddings of another text of as many tokens in the first stack, the other stack's own beside it."""
     first = scores.stacks[0]
-    ids = tokenizer(text)["input_ids"]
-    if len(ids) != len(scores.ids[first]) or len(ids) == 1:
+    seen, whole = len(scores.ids[first]), len(scores.transcript.tokens[first])
+    is_text = text and text not in _NAMES and text.encode(errors="ignore").decode() == text
+    ids = tokenizer(text)["input_ids"] if is_text else []
+    if len(ids) not in (seen, whole) or len(ids) == 1:
         return None
-    return (scores.embed(torch.tensor(ids), first)[None], *scores.inputs()[1:])
+    return (scores.embed(torch.tensor(ids[:seen]), first)[None], *scores.inputs()[1:])
+
+
+def _token(text: str, ctx: Context) -> int:
+    """The id of a text that is one token."""
+    n = len(ctx.scores.ids[ctx.scores.stacks[0]])
+    try:
+        return ctx.run.token_id(text, f"baseline ({', '.join(_NAMES)}, one token, or a text of {n} tokens)")
+    except TargetError as error:
+        near = did_you_mean(text.strip().lower(), _NAMES)
+        if not near:
+            raise
+        raise TargetError(f"The baseline {text!r} is not one token.{near}") from error
 
 
 def _vocabulary(scores: ScoreModule, stack: str) -> torch.Tensor:

@@ -4,28 +4,36 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Literal
 
+from ecco_captum.groups import MOST_STEPS, ROWS_AT_ONCE, Within, check_range, in_groups
 from ecco_core import Context, OptionError, TokenScores
 
 if TYPE_CHECKING:
     import numpy as np
     import torch
 
+    from ecco_captum.groups import Attributions
+
 Aggregation = Literal["sum", "l2", "dot", "max"]
 Path = Literal["gausslegendre", "riemann_trapezoid", "riemann_right", "riemann_left", "riemann_middle"]
+Precision = Literal["model", "bf16"]
 _CANCELLED = 1e-4  # of the gradient's norm
-_ROWS_AT_ONCE = 800  # steps × tokens in one forward: matrix products run at full speed, memory stays small
+_FEW_STEPS = 10  # of a path, to compare precisions on
 
 
-def saliency(ctx: Context, *, aggregation: Aggregation = "l2", absolute: bool = False) -> TokenScores:
+@in_groups()
+def saliency(
+    ctx: Context, *, aggregation: Aggregation = "l2", absolute: bool = False, precision: Precision = "model"
+) -> TokenScores:
     """Gradient of the score with respect to each token's embedding.
 
     Options:
         aggregation: l2, the gradient's norm; its units' signed sum; dot product with the embedding; or the largest.
         absolute: take each unit's absolute value first, as Captum's own default does.
+        precision: model, the weights' own; or bf16, faster and rounded, compared with the model's on one target.
     """
     from captum.attr import Saliency
 
-    graph, attributions = _attribute(ctx, Saliency, abs=absolute)
+    value, attributions = _attribute(ctx, Saliency, aggregation, precision, abs=absolute)
     values, signed = aggregate(ctx, attributions, aggregation)
     if signed and abs(values).max() < _CANCELLED * aggregate(ctx, attributions, "l2")[0].max():
         ctx.note(
@@ -34,7 +42,7 @@ def saliency(ctx: Context, *, aggregation: Aggregation = "l2", absolute: bool = 
         )
     return ctx.scores.result(
         values,
-        target_values=_values(graph),
+        target_values=value,
         aggregation=aggregation,
         signed=signed and not (absolute and aggregation != "dot"),
         features=ctx.features,
@@ -42,19 +50,19 @@ def saliency(ctx: Context, *, aggregation: Aggregation = "l2", absolute: bool = 
     )
 
 
-def input_x_gradient(ctx: Context, *, aggregation: Aggregation = "sum") -> TokenScores:
+@in_groups()
+def input_x_gradient(ctx: Context, *, aggregation: Aggregation = "sum", precision: Precision = "model") -> TokenScores:
     """Embedding times gradient: how the score would change to first order without the embedding.
 
     Options:
         aggregation: signed sum over the embedding's units, l2 norm, dot product with the embedding, or the largest.
+        precision: model, the weights' own; or bf16, faster and rounded, compared with the model's on one target.
     """
     from captum.attr import InputXGradient
 
-    graph, attributions = _attribute(ctx, InputXGradient)
+    value, attributions = _attribute(ctx, InputXGradient, aggregation, precision)
     values, signed = aggregate(ctx, attributions, aggregation)
-    return ctx.scores.result(
-        values, target_values=_values(graph), aggregation=aggregation, signed=signed, features=ctx.features
-    )
+    return ctx.scores.result(values, target_values=value, aggregation=aggregation, signed=signed, features=ctx.features)
 
 
 def integrated_gradients(
@@ -65,6 +73,7 @@ def integrated_gradients(
     aggregation: Aggregation = "sum",
     method: Path = "gausslegendre",
     internal_batch_size: int | None = None,
+    precision: Precision = "model",
 ) -> TokenScores:
     """Gradients along the straight path from a baseline to the run, times the distance.
 
@@ -77,27 +86,42 @@ def integrated_gradients(
         aggregation: signed sum over the embedding's units, l2 norm, dot product with the embedding, or the largest.
         method: how the integral is approximated.
         internal_batch_size: points on the path in one forward; chosen to fit if left out.
+        precision: model, the weights' own; or bf16, faster and rounded, compared with the model's on one target.
     """
-    from captum.attr import IntegratedGradients
-
     from ecco_captum.baselines import baseline as baseline_of
 
-    if n_steps < 2:
-        raise OptionError(f"n_steps is at least 2, found {n_steps}.")
-    if internal_batch_size is not None and internal_batch_size < 1:
-        raise OptionError(f"internal_batch_size is at least 1, found {internal_batch_size}.")
-    scores = ctx.scores
+    check_range("n_steps", n_steps, 2, MOST_STEPS)
+    check_range("internal_batch_size", n_steps if internal_batch_size is None else internal_batch_size, 1)
     start, described = baseline_of(baseline, ctx)
-    n, steps = len(scores.targets), internal_batch_size or max(1, _ROWS_AT_ONCE // scores.n_sources)
+    return integrated(ctx, start, described, n_steps, aggregation, method, internal_batch_size, precision)
+
+
+@in_groups(ROWS_AT_ONCE)
+def integrated(
+    ctx: Context,
+    start: Attributions,
+    described: str,
+    n_steps: int,
+    aggregation: Aggregation,
+    method: Path = "gausslegendre",
+    internal_batch_size: int | None = None,
+    precision: Precision = "model",
+) -> TokenScores:
+    """Captum's IntegratedGradients from a baseline, per stack ``(1, token, unit)`` and `described` in words."""
+    from captum.attr import IntegratedGradients
+
+    at_once = internal_batch_size or max(1, ROWS_AT_ONCE // ctx.scores.n_sources)
     _, attributions = _attribute(
         ctx,
         IntegratedGradients,
-        baselines=tuple(tensor.expand(n, -1, -1) for tensor in start),
+        aggregation,
+        precision,
+        baselines=start,
         n_steps=n_steps,
         method=method,
-        internal_batch_size=min(steps, n_steps) * n,
+        internal_batch_size=at_once,
     )
-    here, there = _both_ends(scores, start)
+    here, there = _both_ends(ctx.scores, start)
     values, signed = aggregate(ctx, attributions, aggregation)
     total = values if aggregation == "sum" else aggregate(ctx, attributions, "sum")[0]
     return ctx.scores.result(
@@ -112,23 +136,28 @@ def integrated_gradients(
     )
 
 
-def aggregate(ctx: Context, attributions: tuple[torch.Tensor, ...], how: Aggregation) -> tuple[np.ndarray, bool]:
+def aggregate(ctx: Context, attributions: Attributions, how: Aggregation) -> tuple[np.ndarray, bool]:
     """Reduce ``(target, token, unit)`` per stack to ``(target, feature)``; also say whether the result is signed.
 
     ``sum`` adds up units and the feature's tokens, ``dot`` the units times the embedding's; ``l2`` is the norm of all
-    of them together, ``max`` the one of largest magnitude, with its sign.
+    of them together, ``max`` the one of largest magnitude, with its sign. A method's scores are what it aggregates
+    first; noise_tunnel averages there.
     """
     import numpy as np
+    import torch
 
+    attributions = ctx.average(attributions) if isinstance(ctx, Within) else attributions
+    embeddings = ctx.scores.inputs() if how == "dot" else attributions
     found = []
-    for stack, part, embedded in zip(ctx.scores.stacks, attributions, ctx.scores.inputs()):
-        wide = part.double() * embedded.double() if how == "dot" else part.double()
+    for stack, part, embedded in zip(ctx.scores.stacks, attributions, embeddings):
         if how == "l2":
-            each = wide.square().sum(-1)
+            each = torch.linalg.vector_norm(part, dim=-1, dtype=torch.float64).square()
         elif how == "max":
-            each = wide.gather(-1, wide.abs().argmax(-1, keepdim=True))[..., 0]
+            each = part.gather(-1, part.abs().argmax(-1, keepdim=True))[..., 0].double()
+        elif how == "dot":
+            each = torch.stack([(one.double() * embedded[0].double()).sum(-1) for one in part])
         else:
-            each = wide.sum(-1)
+            each = part.sum(-1, dtype=torch.float64)
         tokens = each.cpu().numpy()
         for feature in ctx.features:
             if feature.stack == stack:
@@ -140,19 +169,57 @@ def aggregate(ctx: Context, attributions: tuple[torch.Tensor, ...], how: Aggrega
     return np.stack(found, axis=1), how != "l2"
 
 
-def _attribute(ctx: Context, explain_class: Any, **options: Any) -> tuple[Any, tuple[torch.Tensor, ...]]:
-    """Run one of Captum's gradient classes on all targets; returns its graph and, per stack, attributions."""
+def _attribute(
+    ctx: Context, explain_class: Any, how: Aggregation, precision: Precision, **options: Any
+) -> tuple[np.ndarray, Attributions]:
+    """Run one of Captum's gradient classes; returns scores ``(target,)`` and attributions ``(target, token, unit)``.
+
+    Args:
+        how: the aggregation by which precisions are compared. `options`: of the class's ``attribute``.
+    """
+    import torch
+
+    scores = ctx.scores
+    if precision == "model":
+        return _explained(scores, explain_class, precision, options)
+    own = scores.inputs()[0].dtype
+    if own != torch.float32:
+        raise OptionError(f"precision='bf16' rounds what is float32; this model is {str(own)[6:]}, so leave it out.")
+    _, attributions = _explained(scores, explain_class, precision, options)
+    if not any(note.startswith("bfloat16") for note in ctx.notes):
+        from scipy.stats import spearmanr  # type: ignore[import-untyped]
+
+        last = max(scores.targets, key=lambda target: target.upto or target.position)
+        one = Within(ctx, scores.only([last]), averaged=lambda same: same)
+        few = {**options, "n_steps": min(_FEW_STEPS, options["n_steps"])} if "n_steps" in options else options
+        here = scores.targets.index(last)
+        rounded = tuple(part[here : here + 1] for part in attributions)
+        if few != options:
+            _, rounded = _explained(one.scores, explain_class, precision, few)
+        _, exactly = _explained(one.scores, explain_class, "model", few)
+        exact, rough = (aggregate(one, each, how)[0][0] for each in (exactly, rounded))
+        ranks = float(spearmanr(exact, rough).statistic) if len(exact) > 1 else 1.0
+        steps = f" at {few['n_steps']} steps" if "n_steps" in few else ""
+        ctx.note(f"bfloat16: rank correlation with float32 {ranks:.4f}, of the target at {last.position}{steps}")
+    with torch.no_grad():
+        return scores(*scores.inputs())[0].double().cpu().numpy(), attributions
+
+
+def _explained(
+    scores: Any, explain_class: Any, precision: Precision, options: dict[str, Any]
+) -> tuple[np.ndarray, Attributions]:
     from ecco_captum.shared_graph import SharedGraph
 
-    graph = SharedGraph(ctx.scores)
-    explainer = explain_class(ctx.scores)
+    n, graph = len(scores.targets), SharedGraph(scores, rounded=precision == "bf16")
+    if "baselines" in options:
+        at_once = min(options["internal_batch_size"], options["n_steps"]) * n
+        starts = tuple(tensor.expand(n, -1, -1) for tensor in options["baselines"])
+        options = options | {"baselines": starts, "internal_batch_size": at_once}
+    explainer = explain_class(scores)
     explainer.gradient_func = graph
-    attributions = explainer.attribute(graph.expanded(ctx.scores.inputs()), **options)
-    return graph, tuple(part.detach() for part in attributions)
-
-
-def _values(graph: Any) -> np.ndarray:
-    return graph.values.double().cpu().numpy()  # type: ignore[no-any-return]
+    attributions = explainer.attribute(graph.expanded(scores.inputs()), **options)
+    values: Any = graph.values
+    return values.double().cpu().numpy(), tuple(part.detach() for part in attributions)
 
 
 def _both_ends(scores: Any, start: tuple[torch.Tensor, ...]) -> tuple[np.ndarray, np.ndarray]:

@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from ecco_core import Context, OptionError
+from ecco_captum.groups import check_range
+from ecco_core import Context
 
 if TYPE_CHECKING:
     import numpy as np
@@ -33,8 +34,8 @@ class Masked:
     """
 
     def __init__(self, ctx: Context, baseline: tuple[torch.Tensor, ...], batch_size: int | None = None) -> None:
-        if batch_size is not None and batch_size < 1:
-            raise OptionError(f"internal_batch_size is at least 1, found {batch_size}.")
+        if batch_size is not None:
+            check_range("internal_batch_size", batch_size, 1)
         self.ctx, self.scores, self.features = ctx, ctx.scores, ctx.features
         self._inputs, self._baseline = self.scores.inputs(), baseline
         self._batch = batch_size or max(1, ROWS_AT_ONCE // self.scores.n_sources)
@@ -51,17 +52,17 @@ class Masked:
         keep = masks > 0.5
         keys = [row.numpy().tobytes() for row in keep]
         new = list({key: n for n, key in reversed(list(enumerate(keys))) if key not in self._known}.values())
+        same = [int(self._same(keep[n])) for n in new]
+        new = [n for _, n in sorted(zip(same, new), reverse=True)]  # those that share the longest beginnings together
         while new:
             some, new = new[: self._batch], new[self._batch :]
-            try:
-                found = self._passed(keep[some])
-            except (torch.OutOfMemoryError, MemoryError):
-                if self._batch == 1:
-                    raise
-                self._batch, new = self._batch // 2, [*some, *new]
-                continue
-            self._known.update(zip((keys[n] for n in some), found))
+            self._known.update(zip((keys[n] for n in some), self._passed(keep[some])))
         return torch.stack([self._known[key] for key in keys])
+
+    def _same(self, keep: torch.Tensor) -> int:
+        """How many of the first tokens of the explained stack stay what they are, of a mask ``(feature,)``."""
+        kept = keep[self._of_token[self.scores.transcript.stack]]
+        return int(kept.long().cumprod(0).sum())
 
     @torch.no_grad()
     def _passed(self, keep: torch.Tensor) -> torch.Tensor:
@@ -71,7 +72,7 @@ class Masked:
         for stack, here, there in zip(self.scores.stacks, self._inputs, self._baseline):
             kept = keep[:, self._of_token[stack]].to(here.device)
             mixed.append(torch.where(kept[..., None], here, there))
-        found: torch.Tensor = self.scores(*mixed)
+        found: torch.Tensor = self.scores(*mixed, same=min(map(self._same, keep)))
         return found.double().cpu()
 
     def seen(self) -> np.ndarray:

@@ -6,6 +6,7 @@ import itertools
 import math
 from typing import TYPE_CHECKING, Any
 
+from ecco_captum.groups import MOST_SAMPLES, check_range
 from ecco_core import Context, OptionError, TokenScores
 
 if TYPE_CHECKING:
@@ -69,8 +70,7 @@ def feature_permutation(ctx: Context, *, n_samples: int = 10, internal_batch_siz
 
     from ecco_captum.masking import Masked
 
-    if n_samples < 1:
-        raise OptionError(f"n_samples is at least 1, found {n_samples}.")
+    check_range("n_samples", n_samples, 1, MOST_SAMPLES)
     found: Any = 0.0
     for _ in ctx.progress(range(n_samples)):
         orders = [torch.from_numpy(ctx.rng.permutation(e.shape[1])) for e in ctx.scores.inputs()]
@@ -94,8 +94,7 @@ def shapley_value_sampling(
     """
     from captum.attr import ShapleyValueSampling
 
-    if n_samples < 1:
-        raise OptionError(f"n_samples is at least 1, found {n_samples}.")
+    check_range("n_samples", n_samples, 1, MOST_SAMPLES)
     masked, described = _masked(ctx, baseline, internal_batch_size)
     with _seeded(ctx):
         values = _explained(ctx, ShapleyValueSampling(masked), masked, n_samples=n_samples)
@@ -142,6 +141,7 @@ def kernel_shap(
         baseline: what stands for absence: auto, mean, zero, sample, a token's text, or a text of as many tokens.
         internal_batch_size: masks in one forward; chosen to fit if left out.
     """
+    import numpy as np
     import torch
 
     masked, described = _masked(ctx, baseline, internal_batch_size)
@@ -154,7 +154,11 @@ def kernel_shap(
     both = torch.cat([torch.zeros(1, n), ones])
     empty, full = masked(both).numpy()
     scores = _scores(ctx, masked, torch.from_numpy(masks).float())
-    values = constrained_fit(masks, scores - empty, full - empty)
+    seen = masked.seen()
+    values = np.zeros(seen.shape)
+    for own in np.unique(seen, axis=0):  # what a target cannot see has no value, and takes none from the others
+        rows = (seen == own).all(1)
+        values[np.ix_(rows, own)] = constrained_fit(masks[:, own], (scores - empty)[:, rows], (full - empty)[rows])
     return _result(ctx, masked, values, described, complete=True)
 
 
@@ -213,8 +217,8 @@ def lime(
     import numpy as np
     import torch
 
-    if alpha < 0 or width <= 0:
-        raise OptionError(f"alpha is at least 0 and width above 0, found {alpha} and {width}.")
+    check_range("alpha", alpha, 0, 1)
+    check_range("width", width, 0.05, 100)  # below, the farthest masks would count nothing at all
     masked, described = _masked(ctx, baseline, internal_batch_size)
     count, n = _samples(ctx, n_samples), len(ctx.features)
     masks = ctx.rng.integers(0, 2, size=(count, n)).astype(np.float64)
@@ -264,6 +268,7 @@ def _samples(ctx: Context, given: int | None) -> int:
             f"n_samples is at least the number of features, {len(ctx.features)}, or the fit is arbitrary; found "
             f"{count}."
         )
+    check_range("n_samples", count, 1, MOST_SAMPLES)
     return count
 
 
@@ -276,7 +281,7 @@ def _seeded(ctx: Context) -> Any:
     @contextlib.contextmanager
     def scope() -> Any:
         with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(ctx.seed)
+            torch.manual_seed(int(ctx.rng.integers(2**63)))  # torch takes no seed beyond 64 bits, ours has no end
             yield
 
     return scope()

@@ -6,6 +6,9 @@ same run, so the copies are recognised, the run is passed once, and core's many-
 
 from __future__ import annotations
 
+import contextlib
+import functools
+from collections.abc import Iterator
 from typing import Any
 
 import torch
@@ -18,13 +21,15 @@ class SharedGraph:
 
     Args:
         scores: the targets. Give the method `expanded` inputs and ``target=None``.
+        rounded: compute in bfloat16; torch keeps norms, softmax and sums in float32.
 
     Attributes:
         values: scores ``(target,)`` of the last inputs it was called with, None before.
     """
 
-    def __init__(self, scores: ScoreModule) -> None:
+    def __init__(self, scores: ScoreModule, *, rounded: bool = False) -> None:
         self.scores = scores
+        self.rounded = rounded
         self.values: torch.Tensor | None = None
 
     def expanded(self, tensors: tuple[torch.Tensor, ...]) -> tuple[torch.Tensor, ...]:
@@ -51,6 +56,34 @@ class SharedGraph:
         steps = [tensor.reshape(-1, n, *tensor.shape[1:]) for tensor in inputs]
         if not all(torch.equal(step, step[:, :1].expand_as(step)) for step in steps):
             raise EccoError("This Captum method changes each target's input in its own way; no graph can be shared.")
-        values, gradients = self.scores.values_and_gradients(*(step[:, 0] for step in steps))
+        rounding = in_bfloat16(inputs[0].device.type) if self.rounded else contextlib.nullcontext()
+        with rounding, fused(self.scores.model):
+            values, gradients = self.scores.values_and_gradients(*(step[:, 0] for step in steps))
         self.values = values[-1]
         return tuple(g.transpose(0, 1).reshape(-1, *g.shape[2:]) for g in gradients)
+
+
+@contextlib.contextmanager
+def in_bfloat16(device: str) -> Iterator[None]:
+    """Have matrix products take bfloat16; on a CPU also those of attention, whose fused kernel is slow in it."""
+    from torch.nn.attention import SDPBackend, sdpa_kernel
+
+    unfused = sdpa_kernel(SDPBackend.MATH) if device == "cpu" else contextlib.nullcontext()
+    with torch.autocast(device, dtype=torch.bfloat16), unfused:
+        yield
+
+
+@contextlib.contextmanager
+def fused(model: Any) -> Iterator[None]:
+    """Compute GPT-2's GELU, which transformers writes out in eight operations, by torch's one: the same function."""
+    from transformers.activations import NewGELUActivation
+
+    one = functools.partial(torch.nn.functional.gelu, approximate="tanh")
+    written = [m for m in model.modules() if type(m) is NewGELUActivation and "forward" not in vars(m)]
+    try:
+        for module in written:
+            module.forward = one
+        yield
+    finally:
+        for module in written:
+            vars(module).pop("forward", None)

@@ -1,0 +1,112 @@
+"""What is about speed and memory must not change what is said: groups of targets, bfloat16, the fused GELU."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from ecco_captum import groups
+from ecco_captum.shared_graph import fused
+
+import ecco_core as ecco
+
+TEXT = "The captain is called Nora. The cook is called Felix. Everyone thanked Nora."
+
+
+@pytest.mark.parametrize(
+    ("name", "options"),
+    [
+        ("saliency", {}),
+        ("input_x_gradient", {"aggregation": "dot"}),
+        ("integrated_gradients", {"n_steps": 5}),
+        ("integrated_gradients", {"n_steps": 5, "baseline": "sample"}),
+        ("deep_lift", {}),
+        ("deep_lift_shap", {"n_samples": 3}),
+        ("gradient_shap", {"n_samples": 3}),
+        ("noise_tunnel", {"n_samples": 3}),
+        ("noise_tunnel", {"n_samples": 2, "method": "ig", "n_steps": 4}),
+        ("layer_integrated_gradients", {"layer": 0, "n_steps": 5}),
+        ("layer_gradient_x_activation", {"layer": 0}),
+        ("neuron_gradient", {"layer": 0, "unit": 3}),
+    ],
+)
+def test_groups_of_targets_say_what_all_of_them_say(open_tiny, monkeypatch, name, options):
+    run = open_tiny("gpt2", dtype=torch.float64)(TEXT)
+    targets = list(range(3, 13))
+    whole = run.analyze(name, targets=targets, **options)
+    passed = []
+
+    def of_four(ctx, rows):
+        found = [ctx.scores.targets[i : i + 4] for i in range(0, len(ctx.scores.targets), 4)]
+        passed.append(list(map(len, found)))
+        return found
+
+    monkeypatch.setattr(groups, "_groups", of_four)
+    parts = run.analyze(name, targets=targets, **options)
+    assert passed[0] == [4, 4, 2]
+    np.testing.assert_allclose(parts.values.values, whole.values.values, atol=1e-10)
+    assert parts.values.coords["target"] == whole.values.coords["target"]
+    for field in ("completeness", "change"):
+        one, other = getattr(parts, field), getattr(whole, field)
+        assert (one is None) == (other is None)
+        if one is not None:
+            np.testing.assert_allclose(one.values, other.values, atol=1e-10)
+    assert [t.value for t in parts.targets] == pytest.approx([t.value for t in whole.targets])
+    assert parts.sources == whole.sources
+
+
+def test_groups_are_as_large_as_memory_is_meant_for(open_tiny):
+    from ecco_core import Context
+    from ecco_core.plugin.manager import plugins
+    from ecco_core.running import options_for
+
+    run = open_tiny("gpt2")(TEXT)
+    offer = plugins().analysis("saliency")
+    values = {option.name: option.default for option in options_for(offer.spec, offer.load()).values()}
+    ctx = Context((run,), offer.spec, values | {"targets": list(range(2, 14))})
+    assert [len(group) for group in groups._groups(ctx, 0)] == [12]
+    unit = ctx.scores.inputs()[0].shape[-1]
+    rows = groups.NUMBERS // unit // 5  # five targets' fill it
+    assert [len(group) for group in groups._groups(ctx, rows)] == [5, 5, 2]
+    assert [len(group) for group in groups._groups(ctx, 10**12)] == [1] * 12
+
+
+@pytest.mark.parametrize("name", ["saliency", "input_x_gradient", "integrated_gradients"])
+def test_bfloat16_ranks_as_float32_and_says_how_well(prose, name):
+    run = prose.generate("The captain is called Nora. The cook is called Felix. Then", max_new_tokens=6)
+    exact = run.analyze(name)
+    rough = run.analyze(name, precision="bf16")
+    assert not np.array_equal(exact.values.values, rough.values.values)
+    assert [t.value for t in rough.targets] == pytest.approx([t.value for t in exact.targets], abs=1e-5)
+    (note,) = [note for note in rough.notes if note.startswith("bfloat16")]
+    told = float(note.split("float32 ")[1].split(",")[0])
+    from scipy.stats import spearmanr
+
+    measured = spearmanr(exact.values.values[-1], rough.values.values[-1]).statistic
+    assert told == pytest.approx(measured, abs=5e-3 if name == "integrated_gradients" else 1e-4)
+    assert min(spearmanr(a, b).statistic for a, b in zip(exact.values.values, rough.values.values)) > 0.95
+    assert str(run.analyze(name, precision="bf16")).count("bfloat16") == 1
+    assert torch.is_autocast_enabled("cpu") is False
+
+
+def test_bfloat16_of_a_model_that_is_not_float32_is_refused(open_tiny):
+    run = open_tiny("gpt2", dtype=torch.bfloat16)(TEXT)
+    with pytest.raises(ecco.OptionError, match="precision='bf16' rounds what is float32; this model is bfloat16"):
+        run.analyze("saliency", precision="bf16")
+    with pytest.raises(ecco.OptionError, match="precision"):
+        run.analyze("saliency", precision="bf8")
+
+
+def test_the_fused_gelu_is_the_same_function_and_gone_afterwards(open_tiny):
+    lm = open_tiny("gpt2", dtype=torch.float64)
+    written = lm.model.transformer.h[0].mlp.act
+    x = torch.linspace(-8, 8, 4001, dtype=torch.float64)
+    expected = written(x)
+    with fused(lm.model):
+        torch.testing.assert_close(written(x), expected, rtol=1e-12, atol=1e-13)
+        assert "forward" in vars(written)
+    assert "forward" not in vars(written)
+    with pytest.raises(KeyboardInterrupt), fused(lm.model):
+        raise KeyboardInterrupt
+    assert "forward" not in vars(written)
+    torch.testing.assert_close(written(x), expected, rtol=0, atol=0)
