@@ -251,3 +251,14 @@ def test_a_cache_is_not_gone_on_from_where_the_model_is_changed_or_gradients_are
     leaf = changed.clone().requires_grad_()
     (grad,) = torch.autograd.grad(plain(leaf, same=4).sum(), leaf)
     assert grad[:, :4].any()
+
+
+def test_embeddings_that_lie_token_by_token_are_not_mixed_up(open_tiny):
+    """XLNet's are (token, batch, unit), which shows in their shape unless there are as many tokens as entries."""
+    with pytest.warns(UserWarning, match="No model file covers"):
+        scores = open_tiny("xlnet", "sequence_classification", dtype=torch.float64)("The captain is Nora").scores()
+    (x,) = scores.inputs()
+    apart = [x * (1 + n / 10) for n in range(x.shape[1])]
+    for many in (apart[:2], apart):
+        torch.testing.assert_close(scores(torch.cat(many)), torch.cat([scores(one) for one in many]))
+    assert_right(scores)

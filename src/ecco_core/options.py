@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import math
 import re
 import types
 import typing
@@ -152,7 +153,7 @@ def _as_number(value: Any, annotation: type) -> tuple[bool, Any]:
     if isinstance(value, bool) or not isinstance(value, (int, float)):
         return False, None
     if isinstance(value, int):
-        return True, value if annotation is int else float(value)
+        return True, value if annotation is int else float(value) if abs(value) < 2**1000 else math.inf
     return (True, value) if annotation is float else (value.is_integer(), int(value) if value.is_integer() else None)
 
 

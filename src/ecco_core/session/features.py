@@ -55,7 +55,7 @@ def _spans(tokens: Mapping[str, Tokens], seen: Mapping[str, int], wanted: Sequen
         if not match:
             raise OptionError(
                 f"features are {listed(KINDS)} or spans such as '0:4' (with two stacks 'encoder 0:4'), found {text!r}."
-                f"{did_you_mean(text, KINDS)}"
+                + (" A kind stands alone, not in a list." if text.strip() in KINDS else did_you_mean(text, KINDS))
             )
         stack, first, end = match[1] or next(iter(seen)), int(match[2]), int(match[3])
         if stack not in seen or (match[1] is None and len(seen) > 1):

@@ -173,7 +173,7 @@ def _position(run: Run, given: int | str, more: str = "", *, end: bool = True) -
     """A position from 0; with `end`, the run's length is one too."""
     length = len(run)
     if not re.fullmatch(_NUMBER, str(given)):
-        raise TargetError(f"A target is the position of a token, found {given!r}.")
+        raise TargetError(f"A target is the position of a token, found {str(given)[:40]!r}; a span is written '3:6'.")
     position = int(given)
     if not -length <= position < length + end:
         raise TargetError(

@@ -25,7 +25,7 @@ _METHODS = (
      "Springenberg et al.: Striving for Simplicity, ICLR 2015 workshop", ("gb",)),
     ("deconvolution", "backprop", "Gradients that pass ReLUs only where the gradient is positive",
      "Zeiler, Fergus: Visualizing and Understanding Convolutional Networks, ECCV 2014", ("deconv",)),
-    ("guided_grad_cam", "backprop", "Guided gradients weighted by a convolution's channels; refused on text",
+    ("guided_grad_cam", "backprop", "Guided gradients weighted by how much a block's units matter",
      "Selvaraju et al.: Grad-CAM, ICCV 2017", ("gg", "guided_gradcam")),
     ("lrp", "backprop", "Layer-wise relevance by Captum's rules; says which modules have none",
      "Bach et al.: On Pixel-Wise Explanations, PLOS ONE 2015", ("layer_relevance_propagation",)),

@@ -17,7 +17,7 @@ from ecco_core import Context
 if TYPE_CHECKING:
     import numpy as np
 
-ROWS_AT_ONCE = 1600  # masks × tokens in one forward: matrix products run at full speed, memory stays small
+ROWS_AT_ONCE = 400  # masks × tokens in one forward: matrix products run at full speed, memory stays small
 
 
 class Masked:

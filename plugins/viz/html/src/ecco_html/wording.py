@@ -31,6 +31,8 @@ def where(target: Target, scores: TokenScores) -> str:
         return f"at {position}" + (", not chosen yet" if comes_next else "")
     if target.kind == "class":
         return f"for {there} at {position}"
+    if target.kind == "neuron":
+        return f"at {there}, {position}"
     if target.kind == "masked":
         return f"at {position}, masked" if _stands(target, scores) else f"at {there}, {position}"
     return f"at {position}" if _stands(target, scores) else f"at {position}, where {there} stands"
@@ -63,7 +65,9 @@ def versus(target: Target) -> str:
 
 
 def goal(target: Target) -> str:
-    """The token or class whose score is explained, and the one it is compared with."""
+    """The token or class whose score is explained, and the one it is compared with; or the neuron."""
+    if target.kind == "neuron":
+        return visible(target.score)
     return ("class " if target.kind == "class" else "") + quoted(target.text) + versus(target)
 
 
@@ -87,7 +91,8 @@ def key(scores: TokenScores, *, alive: bool) -> str:
         return f"Colours show what led to {framed}" + (f"; {more} are explained too." if len(targets) > 1 else ".")
     if whole and len(targets) == 1:
         return "Point at, tap or arrow to a token to see its exact score."
-    goals, it = ("a class", "it") if whole else ("a dotted token", {"class": "its class"}.get(kind, "it"))
+    its = {"class": "its class", "neuron": "its activation"}.get(kind, "it")
+    goals, it = ("a class", "it") if whole else ("a dotted token", its)
     it = "the prediction there" if kind == "masked" else it
     return (
         f"Point at, tap or arrow to {goals} to see what led to {it}; ↑ ↓ go from one to the next. "
@@ -99,6 +104,7 @@ def facts(scores: TokenScores, index: int) -> str:
     """The explained number, its probability, and what the scores miss of it."""
     target = scores.targets[index]
     quantity = {"logprob": "log-probability", "prob": "probability"}.get(target.score, target.score)
+    quantity = "activation" if target.kind == "neuron" else quantity
     if target.contrast_id is not None:
         quantity = f"difference of {quantity}"
     parts = [visible(quantity) + (f" {number(target.value)}" if target.value is not None else "")]

@@ -103,6 +103,8 @@ def _where(result: TokenScores, target: Target) -> str:
     if _of_text(result, target):
         return ""
     there, position = _there(result, target), f"position {target.position}"
+    if target.kind == "neuron":
+        return f", {position}"
     if target.kind == "token" or there is None:
         return f" at {position}"
     if target.kind == "class":
