@@ -65,25 +65,26 @@ def test_it_saves_what_it_is_there_for(open_tiny, kind):
     assert counted[0] < 0.85 * counted[1]
 
 
+@pytest.mark.parametrize("targets", [list(range(5, 16)), [2, 5], [3, 6], [2, 5, 8], [9]], ids=str)
 @pytest.mark.parametrize(
     "mix",
     [
         pytest.param(lambda x: x.cumsum(1), id="all earlier positions"),
         pytest.param(lambda x: x + x.roll(1, 1), id="the position before"),
         pytest.param(lambda x: x + torch.nn.functional.pad(x, (0, 0, 3, 0))[:, :-3], id="three positions before"),
+        pytest.param(lambda x: x * x.norm(dim=-1, keepdim=True).cummax(1).values, id="the largest so far"),
     ],
 )
-def test_a_last_block_that_mixes_positions_is_not_cut(open_tiny, mix):
+def test_a_last_block_that_mixes_positions_is_not_cut(open_tiny, mix, targets):
     lm = open_tiny("gpt2", dtype=torch.float64)
     run = lm(TEXT)
-    scores = run.scores(list(range(5, len(run))))
+    scores = run.scores(targets)
     mlp = lm.model.transformer.h[-1].mlp
     handle = mlp.register_forward_hook(lambda module, args, output: mix(output))
     try:
         assert_right(scores)
     finally:
         handle.remove()
-    assert scores._deep == ()
 
 
 def test_a_path_around_the_last_block_is_not_lost(open_tiny):
@@ -207,6 +208,7 @@ def test_what_cannot_be_seen_from_inside_is_refused(open_tiny):
     run = open_tiny("gpt2")(TEXT)
     for wrong, message in (
         ({"at": ("pattern", 0)}, "pattern.*cannot be explained from"),
+        ({"at": ("embedding", 0)}, "embedding.*cannot be explained from"),
         ({"at": ("resid_pots", 0)}, "Did you mean 'resid_post'"),
         ({"at": ("resid_post", 7)}, "layer"),
         ({"neuron": ("mlp_post", 0, 100_000)}, "No unit 100000 in mlp_post of layer 0; its units are 0 to 63"),
@@ -233,7 +235,7 @@ def test_later_tokens_alone_give_the_same_scores(open_tiny, kind, from_cache):
             changed = x.repeat(3, 1, 1)
             changed[1:, same:] += 0.3 * torch.randn(2, *changed[0, same:].shape, dtype=x.dtype)
             torch.testing.assert_close(scores(changed, same=same), scores(changed), rtol=1e-6, atol=1e-6)
-    assert (scores._cached[0] is not None) == from_cache
+    assert (scores._cached[1][0] is not None) == from_cache
 
 
 def test_a_cache_is_not_gone_on_from_where_the_model_is_changed_or_gradients_are_wanted(open_tiny):
@@ -246,7 +248,7 @@ def test_a_cache_is_not_gone_on_from_where_the_model_is_changed_or_gradients_are
     changed[1, 4:] *= 2
     with torch.no_grad():
         torch.testing.assert_close(scores(changed, same=4), scores(changed))
-    assert scores._cached[0] is None
+    assert scores._cached[1][0] is None
     plain = lm(TEXT).scores([5, 8])
     leaf = changed.clone().requires_grad_()
     (grad,) = torch.autograd.grad(plain(leaf, same=4).sum(), leaf)
@@ -262,3 +264,36 @@ def test_embeddings_that_lie_token_by_token_are_not_mixed_up(open_tiny):
     for many in (apart[:2], apart):
         torch.testing.assert_close(scores(torch.cat(many)), torch.cat([scores(one) for one in many]))
     assert_right(scores)
+
+
+def test_a_site_that_is_scaled_afterwards_has_a_gradient(open_tiny):
+    """Granite multiplies what attention and MLP return; what is put in at the run's own values takes their place."""
+    run = open_tiny("granite", dtype=torch.float64)(TEXT)
+    for site in ("attn_out", "mlp_out"):
+        scores = run.scores([6, 9], at=(site, 0))
+        (x,) = scores.inputs()
+        _, (gradients,) = scores.values_and_gradients(x)
+        step = torch.zeros_like(x)
+        step[0, 3, 5] = 1e-3
+        expected = (scores(x + step) - scores(x - step))[0] / 2e-3
+        torch.testing.assert_close(gradients[:, 0, 3, 5], expected.detach(), rtol=1e-2, atol=1e-4)
+        assert float(expected.abs().max()) > 1e-3
+
+
+def test_a_kept_module_does_not_go_on_from_what_was(open_tiny):
+    lm = open_tiny("gpt2", dtype=torch.float64)
+    scores = lm(TEXT).scores([8, 12])
+    (x,) = scores.inputs()
+    with torch.no_grad():
+        scores(x, same=4)
+        with lm.intervene(ecco.scale("attn_out", 0.5, layer=1)):
+            torch.testing.assert_close(scores(x, same=4), scores(x))
+        lm.model.transformer.h[0].mlp.c_fc.weight.mul_(1.5)
+        torch.testing.assert_close(scores(x, same=4), scores(x))
+
+
+def test_some_targets_of_a_divergence_are_from_the_same_prediction(open_tiny):
+    scores = open_tiny("gpt2", dtype=torch.float64)(TEXT).scores([4, 8, "9:11"], score="kl")
+    (x,) = scores.inputs()
+    with torch.no_grad():
+        torch.testing.assert_close(scores.only(scores.targets[1:])(x * 1.1), scores(x * 1.1)[:, 1:])

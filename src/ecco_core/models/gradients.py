@@ -143,15 +143,12 @@ def _vector_jacobian(
     root: torch.Tensor, starts: Sequence[torch.Tensor], cotangents: torch.Tensor
 ) -> list[torch.Tensor | None]:
     """Return, per start, one gradient per cotangent, or None; batched where the model's operations allow it."""
+    options = {"retain_graph": True, "allow_unused": True}
     if len(cotangents) > 1:
         try:
-            return list(
-                torch.autograd.grad(
-                    root, starts, cotangents, is_grads_batched=True, retain_graph=True, allow_unused=True
-                )
-            )
+            return list(torch.autograd.grad(root, starts, cotangents, is_grads_batched=True, **options))
         except RuntimeError as error:
             if out_of_memory(error):
                 raise
-    singles = [torch.autograd.grad(root, starts, c, retain_graph=True, allow_unused=True) for c in cotangents]
+    singles = [torch.autograd.grad(root, starts, cotangent, **options) for cotangent in cotangents]
     return [None if of_start[0] is None else torch.stack(of_start) for of_start in zip(*singles)]

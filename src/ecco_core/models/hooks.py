@@ -44,7 +44,9 @@ def _scaled(change: Change, scale: float) -> Change:
     def scaled(tensor: torch.Tensor) -> torch.Tensor | None:
         seen = tensor * scale
         new = change(seen)
-        return None if new is None else torch.where(new == seen, tensor, new / scale)
+        if new is None or new.requires_grad:  # what a gradient is taken of takes the tensor's place for good
+            return None if new is None else new / scale
+        return torch.where(new == seen, tensor, new / scale)
 
     return scaled
 

@@ -22,7 +22,7 @@ from ecco_core.models.architecture import Place
 from ecco_core.models.attention import Change
 from ecco_core.models.feed import Feed
 from ecco_core.models.gradients import CHUNK, Cut, Pass, out_of_memory, values_and_gradients
-from ecco_core.models.hooks import alone, evaluating, hooked
+from ecco_core.models.hooks import alone, evaluating, hooked, state_of
 from ecco_core.models.interventions import active, prompted
 from ecco_core.models.reading import without_cache
 from ecco_core.registry.structure import GENERATING
@@ -101,10 +101,7 @@ class ScoreModule(nn.Module):
         self.score = targets[0].score
         self.stacks = tuple(transcript.tokens)
         self.embeddings = dict(embeddings or {transcript.stack: model.get_input_embeddings()})
-        self._again = again
-        self._scope = scope
-        self._read = read
-        self._deep = deep
+        self._again, self._scope, self._read, self._deep = again, scope, read, deep
         self._inside: tuple[Place, ScoreModule, tuple[torch.Tensor, ...]] | None = None
         self._device = next(iter(self.embeddings.values())).weight.device
         self._shifted = transcript.task in GENERATING
@@ -127,7 +124,7 @@ class ScoreModule(nn.Module):
         self._contrast = torch.tensor(contrasts, device=self._device)
         self._mask_id = mask_id
         self._at_once = sys.maxsize  # entries of a batch that memory was enough for
-        self._cached: tuple[Any, torch.Tensor] | None = None  # of the run: a cache or None, and scores (place,)
+        self._cached: tuple[Any, tuple[Any, torch.Tensor]] | None = None  # of which state; a cache or None, and scores
         self._own: torch.Tensor | None = None  # log-probabilities (place, vocabulary) at the run's own input
         self._masked, self._variant = self._variants()
 
@@ -135,7 +132,7 @@ class ScoreModule(nn.Module):
         """Masked places of each variant of the input ``(variant, token)``, and the variant of each target."""
         ids = self.ids[self.transcript.stack]
         if self.transcript.task != "masked" or self._mask_id is None or self._read is not None:
-            return torch.zeros(1, len(ids), dtype=torch.bool), torch.zeros(len(self._rows), dtype=torch.long)
+            return torch.zeros(1, len(ids), dtype=torch.bool), torch.zeros_like(self._rows)
         each = (ids == self._mask_id).expand(len(self._rows), -1).clone()
         each[torch.arange(len(self._rows)), self._rows] = True
         unique: tuple[torch.Tensor, torch.Tensor] = torch.unique(each, dim=0, return_inverse=True)
@@ -145,6 +142,9 @@ class ScoreModule(nn.Module):
         """Return the module of some of the targets; its inputs are of the same tokens."""
         found = ScoreModule(self.model, self.transcript, targets, **self._made)  # type: ignore[arg-type]
         found.ids, found.n_sources, found.stacks, found._inside = self.ids, self.n_sources, self.stacks, self._inside
+        self._compare()
+        if self._own is not None:
+            found._own = torch.cat([self._own[self._owner == self.targets.index(target)] for target in targets])
         return found
 
     def inside(self, place: Place, stack: str, *embeddings: torch.Tensor) -> ScoreModule:
@@ -202,12 +202,12 @@ class ScoreModule(nn.Module):
             ``(batch, target)``, in the unit of ``self.score``, float32 or wider.
         """
         self._compare()
-        cached = same and not torch.is_grad_enabled() and self._tried_cache() is not None
+        cache, own = self._tried_cache() if same and not torch.is_grad_enabled() else (None, torch.empty(0))
         given, found, done = (*embeddings, *self._around(len(embeddings[0]))), [], 0
         while done < len(given[0]):
             some = [tensor[done : done + self._at_once] for tensor in given]
             try:
-                found.append(self._later(some, same) if cached else self._each(some))
+                found.append(self._each(some) if cache is None else self._later(some, same, cache, own))
             except (RuntimeError, MemoryError) as error:
                 if not out_of_memory(error) or len(some[0]) == 1:
                     raise
@@ -216,25 +216,27 @@ class ScoreModule(nn.Module):
             done += len(some[0])
         return self._summed(torch.cat(found), 1)
 
-    def _tried_cache(self) -> Any:
-        """The run's keys and values, or None if the model does not go on from half of them as from its inputs."""
-        ids, half = self.ids[self.transcript.stack], len(self.ids[self.transcript.stack]) // 2
-        if self._cached is None:
+    def _tried_cache(self) -> tuple[Any, torch.Tensor]:
+        """The run's keys and values, None if the model does not go on from them as from its inputs; and its scores."""
+        now = (state_of(self.model), active(self.model))
+        if self._cached is None or self._cached[0] != now:
+            ids, half = (
+                self.ids[self.transcript.stack],
+                min(len(self.ids[self.transcript.stack]) // 2, int(self._rows.max())),
+            )
             plain = self.transcript.task == "causal" and self._inside is None and self._read is None
             own, usable = self._each(self.inputs())[0] if plain else torch.empty(0), None
             with evaluating(self.model), self._scope(), contextlib.suppress(*_NOT_FROM_CACHE):
-                if plain and half and not active(self.model):
+                if plain and half > 0 and not active(self.model):
                     cache = self.model(input_ids=ids[None], use_cache=True, return_dict=True).past_key_values
-                    self._cached = cache, own
-                    found = self._later(self.inputs(), half)[0]
+                    found = self._later(self.inputs(), half, cache, own)[0]
                     near = torch.allclose(found, own, rtol=1e-4, atol=1e-4 * float(own.abs().max()))
                     usable = cache if near else None
-            self._cached = usable, own
-        return self._cached[0]
+            self._cached = now, (usable, own)
+        return self._cached[1]
 
-    def _later(self, embeddings: Sequence[torch.Tensor], same: int) -> torch.Tensor:
+    def _later(self, embeddings: Sequence[torch.Tensor], same: int, cache: Any, own: torch.Tensor) -> torch.Tensor:
         """Scores ``(batch, place)`` from the run's cache of its first tokens; of what these alone decide, the run's."""
-        cache, own = self._cached  # type: ignore[misc]
         scores = own.repeat(len(embeddings[0]), 1)
         places = torch.nonzero(self._rows >= same)[:, 0]
         if len(places):
@@ -363,23 +365,27 @@ class ScoreModule(nn.Module):
         which = (self._variant[places] - self._variant[places].min()).cpu()
         masked = self._masked[int(self._variant[places].min()) :][: int(which.max()) + 1]
         upto = int(rows.max()) + 1 if self._shifted else None
-        outer = embeddings[-len(self.embeddings) :]
         before = 0 if past is None else int(past.get_seq_length())
-        inputs, feed = self._fed(outer, upto, masked, before)
+        inputs, feed = self._fed(embeddings[-len(self.embeddings) :], upto, masked, before)
         rows = rows - before
         replaced = [(Place(self.embeddings[stack], "output"), stack, tensor) for stack, tensor in inputs.items()]
         if self._inside is not None:
             end = upto if self.stacks[0] == self.transcript.stack else None
             replaced.append((self._inside[0], "values inside", embeddings[0][:, :end]))
         length = feed.ids[self.transcript.stack].shape[1]
-        cuts = _Cuts(self.model, rows, which, len(masked), batch, length, split=split, deep=self._deep)
+        apart = len(set(zip(which.tolist(), rows.tolist()))) == len(rows) and self._read is None
+        deep = self._deep if apart else ()
+        cuts = _Cuts(self.model, rows, which, len(masked), batch, length, split=split, deep=deep)
         uses = {what: 0 for _, what, _ in replaced}
         read: list[torch.Tensor] = []
 
         def substitute(what: str, new: torch.Tensor) -> Change:
             def change(old: torch.Tensor) -> torch.Tensor:
                 uses[what] += 1
-                return _laid_out(new, old) * 1  # a model that edits its embeddings in place must not edit ours
+                placed = _laid_out(new, old)
+                if placed.ndim == 3 and len(placed) != len(new) and (self._inside or self._read):
+                    raise ArchitectureError(f"{type(self.model).__name__} lays out tokens before entries inside.")
+                return placed * 1  # a model that edits its embeddings in place must not edit ours
 
             return change
 
@@ -389,8 +395,8 @@ class ScoreModule(nn.Module):
             for place, what, tensor in replaced:  # before the hooks of interventions
                 scope.enter_context(hooked(place, substitute(what, tensor), first=True))
             if self._again is not None:
-                first = next(iter(inputs))
-                scope.enter_context(_embedded_again(self._again, feed.ids[first], inputs[first]))
+                ids, tensor = next(zip(feed.ids.values(), inputs.values()))
+                scope.enter_context(_embedded_again(self._again, ids, tensor))
             scope.enter_context(self._scope())
             if self._read is not None:
                 scope.enter_context(hooked(self._read, read.append))
@@ -503,7 +509,8 @@ class _Cuts:
     """Hooks on a forward: only the targets' rows enter the head and, with `split`, the graph is cut.
 
     What follows the last attention treats each position by itself, so it is passed backwards once for all targets.
-    That is not taken on trust: gradients at other rows than the targets', or past the cut to the inputs, forbid it.
+    That is not taken on trust: gradients past the cut to the inputs, or at any row but the target's own, forbid it;
+    targets weighted differently tell gradients at each other's rows.
     A model whose head does not see one tensor ``(variant · batch, token, unit)`` exactly once is left as it is.
 
     Attributes:
@@ -565,20 +572,20 @@ class _Cuts:
         ends = self._ends[::-1]
         if not self.deep:
             return tuple(Cut(root, torch.autograd.grad(scores.sum(), leaf)[0]) for root, leaf in ends)
-        places = self.which * self.length + self.rows.cpu()
-        if (
-            not self.applied
-            or len(ends) != len(self.deep)
-            or len(set(places.tolist())) < len(places)
-            or self.rows.min() < 1
-        ):
+        if not self.applied or len(ends) != len(self.deep):
             return None
+        weights = torch.pow(2.0, -torch.arange(len(self.rows))).to(scores)  # of no other target's gradient than its own
         wanted = [*(leaf for _, leaf in ends), *inputs]
-        found = torch.autograd.grad(scores.sum(), wanted, retain_graph=True, allow_unused=True)
+        found, weighted = (
+            torch.autograd.grad((scores * w).sum(), wanted, retain_graph=True, allow_unused=True) for w in (1, weights)
+        )
         cuts = []
         for n, (root, _) in enumerate(ends):
-            own = found[n]
-            if own is None or own.count_nonzero() > self.chosen(own).count_nonzero():
+            own, other = found[n], weighted[n]
+            if own is None or other is None or own.count_nonzero() > self.chosen(own).count_nonzero():
+                return None
+            alone = self.chosen(own) * weights[:, None].to(own)
+            if not torch.allclose(self.chosen(other), alone, rtol=1e-3, atol=1e-6 * float(alone.abs().max())):
                 return None
             cuts.append(Cut(root, self.chosen(own), start=ends[n + 1][1] if n + 1 < len(ends) else None))
         return None if any(past is not None for past in found[len(ends) :]) else tuple(cuts)

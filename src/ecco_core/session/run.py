@@ -225,18 +225,16 @@ class Run(ClassicRun):
     def _inside(self, site: str, layer: int) -> Place:
         """Where a site passes, one row per token."""
         place = self.lm.architecture.place(site, self.resolve_layers(layer)[0], self.transcript.stack)
-        if place.side not in ("input", "output") or site == "logits":
+        if place.side not in ("input", "output") or site in ("embedding", "logits"):
             raise OptionError(f"The site {site!r} cannot be explained from: take resid_post, mlp_post or attn_out.")
         return place
 
     def _last_block(self) -> tuple[Place, ...]:
         """What enters the last block, and what its attention sums up; nothing where that is not known."""
-        stack = self.transcript.stack
-        architecture = None if self.lm.structure[0] is None else self.lm.architecture
-        if architecture is None or len(architecture.stacks) > 1 or "z" not in architecture.sites(stack):
-            return ()
-        with contextlib.suppress(OptionError):  # a last layer without attention
-            return tuple(architecture.place(s, architecture.n_layers(stack) - 1, stack) for s in ("resid_pre", "z"))
+        architecture, stack = self.lm.architecture if self.lm.structure[0] else None, self.transcript.stack
+        if architecture is not None and len(architecture.stacks) == 1:
+            with contextlib.suppress(OptionError):  # no attention, or none in the last layer
+                return tuple(architecture.place(s, architecture.n_layers(stack) - 1, stack) for s in ("resid_pre", "z"))
         return ()
 
     def features(self, wanted: str | Sequence[str] = "tokens", scores: ScoreModule | None = None) -> list[Source]:

@@ -41,17 +41,14 @@ def neurons_of(run: Run, wanted: Wanted, neuron: tuple[str, int, int]) -> list[T
     Raises:
         TargetError: no such position. OptionError: no such unit.
     """
-    site, layer, unit = neuron
+    site, layer, unit = neuron[0], run.resolve_layers(neuron[1])[0], neuron[2]
     several = [-1] if wanted is None else [wanted] if isinstance(wanted, (int, str)) else list(wanted)
     width = next(iter(run.capture(site, layers=layer).tensors.values())).shape[-1]
     if not -width <= unit < width:
         raise OptionError(f"No unit {unit} in {site} of layer {layer}; its units are 0 to {width - 1}.")
-    named = f"unit {unit % width} of {site} in layer {layer}"
-    places = [_position(run, p, end=False) for p in several]
-    return [
-        _target(run, position=p, token_id=unit % width, text=run.tokens.labels[p], score=named, kind="neuron")
-        for p in places
-    ]
+    unit, places = unit % width, [_position(run, p, end=False) for p in several]
+    fields: dict[str, Any] = {"token_id": unit, "score": f"unit {unit} of {site} in layer {layer}", "kind": "neuron"}
+    return [_target(run, position=p, text=run.tokens.labels[p], **fields) for p in places]
 
 
 def _tokens(run: Run, wanted: list[int | str] | None, contrast: Contrast, score: str) -> list[Target]:

@@ -183,6 +183,4 @@ def single_token(tokenizer: Any, wanted: int | str, size: int, what: str) -> int
     hint = did_you_mean(wanted, pieces) or " Name one token, or its id."
     if len(tokenizer(spaced, add_special_tokens=False)["input_ids"]) == 1:  # the common slip
         hint = f" Did you mean {spaced!r}, with a blank before it?"
-    raise TargetError(
-        f"{what}: {wanted[:80]!r} is {len(ids)} tokens of this vocabulary ({pieces[:9]}), not one.{hint}"
-    )
+    raise TargetError(f"{what}: {wanted[:80]!r} is {len(ids)} tokens of this vocabulary ({pieces[:9]}), not one.{hint}")

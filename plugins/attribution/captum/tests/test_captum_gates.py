@@ -213,3 +213,27 @@ def test_an_encoder_and_a_decoder_have_no_grad_cam_in_common(open_tiny):
     run = open_tiny("t5", "seq2seq", dtype=DOUBLE).generate("Nora is here.", max_new_tokens=3)
     with pytest.raises(ecco.OptionError, match=r"weights the places of one stack; .* has encoder and decoder\. Take"):
         run.analyze("guided_grad_cam", allow_degenerate=True)
+
+
+def test_guided_gradients_of_a_span_are_refused(open_tiny):
+    """They are not linear in what comes back, so those of a sum are not the sum of those."""
+    run = open_tiny("opt")("The captain is called Nora. The cook is called Felix.")
+    for name in ("guided_backprop", "deconvolution"):
+        with pytest.raises(ecco.OptionError, match="explain the span 5:9 token by token"):
+            run.analyze(name, targets=["5:9"])
+
+
+def test_noise_reaches_the_weights_of_grad_cam(open_tiny):
+    run = open_tiny("gpt2")("The captain is called Nora. The cook is called Felix.")
+    options = {"targets": [8], "allow_degenerate": True}
+    still = run.analyze("guided_grad_cam", **options).values.values
+    noisy = [
+        run.analyze(
+            "noise_tunnel", method="guided_grad_cam", n_samples=1, noise=1.0, seed=seed, **options
+        ).values.values
+        for seed in (1, 2)
+    ]
+    quiet = run.analyze("noise_tunnel", method="guided_grad_cam", n_samples=1, noise=0.0, **options).values.values
+    assert abs(quiet - still).max() < 1e-6
+    zeros = [set((each[0] == 0).nonzero()[0]) for each in (still, *noisy)]
+    assert len({frozenset(z) for z in zeros}) > 1, "which tokens the weights leave out changes with the noise"

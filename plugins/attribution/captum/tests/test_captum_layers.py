@@ -464,3 +464,12 @@ def test_bad_options_are_one_sentence(run, name, options, message):
     assert not isinstance(raised.value, ecco.PluginError)
     assert "\n" not in str(raised.value)
     assert str(raised.value).endswith((".", "?"))
+
+
+def test_a_neuron_that_an_intervention_changes_has_no_conductance(open_tiny):
+    lm = open_tiny("gpt2")
+    with lm.intervene(ecco.scale("mlp_post", 0.5, layer=0)):
+        run = lm("The captain is called Nora.")
+        with pytest.raises(ecco.OptionError, match="which an intervention changes, would count it twice"):
+            run.analyze("neuron_conductance", layer=0, unit=3, n_steps=4, targets=[4])
+        run.analyze("neuron_conductance", layer=0, unit=3, n_steps=4, targets=[4], site="attn_out")

@@ -6,7 +6,7 @@ import warnings
 from typing import TYPE_CHECKING, Any
 
 from ecco_captum.gradients import Aggregation, aggregate
-from ecco_core import Context, OptionError, ScoreModule, TokenScores
+from ecco_core import Context, OptionError, TokenScores
 
 if TYPE_CHECKING:
     import torch
@@ -60,6 +60,13 @@ def _guided(ctx: Context, name: str) -> tuple[Any, tuple[torch.Tensor, ...]]:
     import torch
 
     from ecco_captum.shared_graph import SharedGraph
+
+    span = next((t for t in ctx.scores.targets if t.upto is not None), None)
+    if span is not None:
+        raise OptionError(
+            f"Guided gradients of several tokens do not add up: explain the span {span.position}:{span.upto} token by "
+            "token, or by saliency."
+        )
 
     graph = SharedGraph(ctx.scores)
     explainer: Any = getattr(captum.attr, name)(ctx.scores)
@@ -150,10 +157,12 @@ def _of_block(ctx: Context, layer: int | None) -> torch.Tensor:
     """Grad-CAM with a block's units as channels and tokens as places: ``(target, token)``."""
     import torch
 
+    from ecco_captum.layers import each_inside
+
     last = len(ctx.run.resolve_layers(None)) - 1
     (number,) = ctx.run.resolve_layers(max(last - 1, 0) if layer is None else layer)
     found = []
-    for scores in _inside(ctx, number):
+    for scores in (inside.ctx.scores for inside in each_inside(ctx, number, "resid_post")):
         (active,) = scores.inputs()
         _, (gradients,) = scores.values_and_gradients(active)
         causal = ctx.scores.transcript.task == "causal"
@@ -161,17 +170,6 @@ def _of_block(ctx: Context, layer: int | None) -> torch.Tensor:
         weights = gradients[:, 0].sum(1) / torch.tensor(seen).to(gradients)[:, None]
         found.append(torch.einsum("nu,tu->nt", weights, active[0]).relu())
     return torch.cat(found)
-
-
-def _inside(ctx: Context, layer: int) -> list[ScoreModule]:
-    """The targets as functions of what leaves a block; each by itself in a masked language model, as it has a mask."""
-    at = ("resid_post", layer)
-    if ctx.scores.transcript.task == "masked":
-        return [
-            ctx.run.scores(f"{t.position}:{t.upto}" if t.upto else t.position, t.contrast_id, t.score, at=at)
-            for t in ctx.scores.targets
-        ]
-    return [ctx.run.scores(ctx.options["targets"], ctx.options["contrast"], ctx.options["score"], at=at)]
 
 
 def lrp(ctx: Context) -> TokenScores:

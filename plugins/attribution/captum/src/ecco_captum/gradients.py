@@ -185,6 +185,8 @@ def _attribute(
     own = scores.inputs()[0].dtype
     if own != torch.float32:
         raise OptionError(f"precision='bf16' rounds what is float32; this model is {str(own)[6:]}, so leave it out.")
+    with torch.no_grad():
+        value = scores(*scores.inputs())[0].double().cpu().numpy()  # before: a divergence is from the model's own
     _, attributions = _explained(scores, explain_class, precision, options)
     if not any(note.startswith("bfloat16") for note in ctx.notes):
         from scipy.stats import spearmanr  # type: ignore[import-untyped]
@@ -201,8 +203,7 @@ def _attribute(
         ranks = float(spearmanr(exact, rough).statistic) if len(exact) > 1 else 1.0
         steps = f" at {few['n_steps']} steps" if "n_steps" in few else ""
         ctx.note(f"bfloat16: rank correlation with float32 {ranks:.4f}, of the target at {last.position}{steps}")
-    with torch.no_grad():
-        return scores(*scores.inputs())[0].double().cpu().numpy(), attributions
+    return value, attributions
 
 
 def _explained(

@@ -95,6 +95,8 @@ def neuron_conductance(
     from ecco_captum.layers import each_inside, layer_of, nodes
 
     check_range("n_steps", n_steps, 2, MOST_STEPS)
+    if any(change.site == site for change in ctx.run.under):
+        raise OptionError(f"neuron_conductance at {site}, which an intervention changes, would count it twice.")
     scores, here = ctx.scores, ctx.scores.inputs()
     start, described = baseline_of(baseline, ctx)
     n = len(scores.ids[scores.transcript.stack])

@@ -52,7 +52,7 @@ def gradient_shap(
         changes.append(tuple(n - s for s, n in zip(start, noisy)))
     mean: Any = [0.0] * len(here)
     for gradients, change in zip(_gradients(ctx, points), changes):
-        mean = [total + g * c / n_samples for total, g, c in zip(mean, gradients, change)]
+        mean = [total + g.double() * c.double() / n_samples for total, g, c in zip(mean, gradients, change)]
     with torch.no_grad():
         value = ctx.scores(*here).double().cpu().numpy()[0]
         ends = np.mean([ctx.scores(*start).double().cpu().numpy()[0] for start in starts], axis=0)
