@@ -95,13 +95,12 @@ class ScoreModule(nn.Module):
             raise TargetError("Nothing to explain: no target was given.")
         if len({target.score for target in targets}) > 1:
             raise TargetError("All targets of one call share one score.")
-        self.model = model
-        self.transcript = transcript
+        self.model, self.transcript = model, transcript
         self.targets = tuple(targets)
         self.score = targets[0].score
         self.stacks = tuple(transcript.tokens)
         self.embeddings = dict(embeddings or {transcript.stack: model.get_input_embeddings()})
-        self._again, self._scope, self._read, self._deep = again, scope, read, deep
+        self._again, self._mask_id, self._scope, self._read, self._deep = again, mask_id, scope, read, deep
         self._inside: tuple[Place, ScoreModule, tuple[torch.Tensor, ...]] | None = None
         self._device = next(iter(self.embeddings.values())).weight.device
         self._shifted = transcript.task in GENERATING
@@ -122,7 +121,6 @@ class ScoreModule(nn.Module):
         self._wanted = torch.tensor(wanted, device=self._device)
         contrasts = [-1 if targets[i].contrast_id is None else targets[i].contrast_id for i, _ in spans]
         self._contrast = torch.tensor(contrasts, device=self._device)
-        self._mask_id = mask_id
         self._at_once = sys.maxsize  # entries of a batch that memory was enough for
         self._cached: tuple[Any, tuple[Any, torch.Tensor]] | None = None  # of which state; a cache or None, and scores
         self._own: torch.Tensor | None = None  # log-probabilities (place, vocabulary) at the run's own input
@@ -528,6 +526,7 @@ class _Cuts:
     deep: Sequence[Place] = ()
     applied: bool = False
     _ends: list[tuple[torch.Tensor, torch.Tensor]] = attrs.field(factory=list)  # (before, after) each cut
+    _head: tuple[torch.Tensor, torch.Tensor, torch.Tensor] | None = None  # all that enters it; the rows, cut in two
 
     @contextlib.contextmanager
     def placed(self) -> Iterator[None]:
@@ -562,29 +561,31 @@ class _Cuts:
             return None
         self.applied = True
         rows = self.chosen(hidden)
-        if not (self.split and torch.is_grad_enabled()) or self.deep:
+        if not (self.split and torch.is_grad_enabled()):
             return rows
-        self._ends.append((hidden, rows.detach().requires_grad_()))
-        return self._ends[-1][1]
+        self._head = (hidden, rows, rows.detach().requires_grad_())
+        return self._head[2]
 
     def done(self, scores: torch.Tensor, inputs: Sequence[torch.Tensor]) -> tuple[Cut, ...] | None:
         """The cuts, with the gradients of ``scores`` ``(batch, target)``; None if it must not be cut so deep."""
         ends = self._ends[::-1]
+        if self._head is None or (self.deep and len(ends) != len(self.deep)):
+            return None if self.deep else ()
+        hidden, rows, leaf = self._head
+        (of_head,) = torch.autograd.grad(scores.sum(), leaf)
         if not self.deep:
-            return tuple(Cut(root, torch.autograd.grad(scores.sum(), leaf)[0]) for root, leaf in ends)
-        if not self.applied or len(ends) != len(self.deep):
-            return None
-        weights = torch.pow(2.0, -torch.arange(len(self.rows))).to(scores)  # of no other target's gradient than its own
-        wanted = [*(leaf for _, leaf in ends), *inputs]
+            return (Cut(hidden, of_head),)
+        weights = torch.pow(2.0, -torch.arange(len(self.rows)))[:, None].to(of_head)  # tell a target's from the others'
+        wanted = [*(end for _, end in ends), *inputs]
         found, weighted = (
-            torch.autograd.grad((scores * w).sum(), wanted, retain_graph=True, allow_unused=True) for w in (1, weights)
+            torch.autograd.grad(rows, wanted, of_head * w, retain_graph=True, allow_unused=True) for w in (1, weights)
         )
         cuts = []
         for n, (root, _) in enumerate(ends):
             own, other = found[n], weighted[n]
             if own is None or other is None or own.count_nonzero() > self.chosen(own).count_nonzero():
                 return None
-            alone = self.chosen(own) * weights[:, None].to(own)
+            alone = self.chosen(own) * weights.to(own)
             if not torch.allclose(self.chosen(other), alone, rtol=1e-3, atol=1e-6 * float(alone.abs().max())):
                 return None
             cuts.append(Cut(root, self.chosen(own), start=ends[n + 1][1] if n + 1 < len(ends) else None))
