@@ -46,6 +46,7 @@ docs: $(VENV)/installed
 bench: $(VENV)/installed
 	$(BIN)/python benchmarks/attribution.py
 	$(BIN)/python benchmarks/attribution.py --peers --growth --long
+	$(BIN)/python benchmarks/known_answers.py
 	$(BIN)/python benchmarks/reading.py
 
 clean:
