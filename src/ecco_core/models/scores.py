@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import contextlib
 import copy
+import functools
 import math
 import sys
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
@@ -19,7 +21,6 @@ from ecco_core.data.results import Source, Target, TokenScores
 from ecco_core.data.transcript import Transcript
 from ecco_core.errors import ArchitectureError, TargetError
 from ecco_core.models.architecture import Place
-from ecco_core.models.attention import Change
 from ecco_core.models.feed import Feed
 from ecco_core.models.gradients import CHUNK, Cut, Pass, out_of_memory, values_and_gradients
 from ecco_core.models.hooks import alone, evaluating, hooked, state_of
@@ -96,8 +97,7 @@ class ScoreModule(nn.Module):
         if len({target.score for target in targets}) > 1:
             raise TargetError("All targets of one call share one score.")
         self.model, self.transcript = model, transcript
-        self.targets = tuple(targets)
-        self.score = targets[0].score
+        self.targets, self.score = tuple(targets), targets[0].score
         self.stacks = tuple(transcript.tokens)
         self.embeddings = dict(embeddings or {transcript.stack: model.get_input_embeddings()})
         self._again, self._mask_id, self._scope, self._read, self._deep = again, mask_id, scope, read, deep
@@ -218,10 +218,8 @@ class ScoreModule(nn.Module):
         """The run's keys and values, None if the model does not go on from them as from its inputs; and its scores."""
         now = (state_of(self.model), active(self.model))
         if self._cached is None or self._cached[0] != now:
-            ids, half = (
-                self.ids[self.transcript.stack],
-                min(len(self.ids[self.transcript.stack]) // 2, int(self._rows.max())),
-            )
+            ids = self.ids[self.transcript.stack]
+            half = min(len(ids) // 2, int(self._rows.max()))
             plain = self.transcript.task == "causal" and self._inside is None and self._read is None
             own, usable = self._each(self.inputs())[0] if plain else torch.empty(0), None
             with evaluating(self.model), self._scope(), contextlib.suppress(*_NOT_FROM_CACHE):
@@ -366,7 +364,7 @@ class ScoreModule(nn.Module):
         before = 0 if past is None else int(past.get_seq_length())
         inputs, feed = self._fed(embeddings[-len(self.embeddings) :], upto, masked, before)
         rows = rows - before
-        replaced = [(Place(self.embeddings[stack], "output"), stack, tensor) for stack, tensor in inputs.items()]
+        replaced = [(Place(self.embeddings[s], "output"), f"{s} embeddings", t) for s, t in inputs.items()]
         if self._inside is not None:
             end = upto if self.stacks[0] == self.transcript.stack else None
             replaced.append((self._inside[0], "values inside", embeddings[0][:, :end]))
@@ -374,24 +372,11 @@ class ScoreModule(nn.Module):
         apart = len(set(zip(which.tolist(), rows.tolist()))) == len(rows) and self._read is None
         deep = self._deep if apart else ()
         cuts = _Cuts(self.model, rows, which, len(masked), batch, length, split=split, deep=deep)
-        uses = {what: 0 for _, what, _ in replaced}
         read: list[torch.Tensor] = []
-
-        def substitute(what: str, new: torch.Tensor) -> Change:
-            def change(old: torch.Tensor) -> torch.Tensor:
-                uses[what] += 1
-                placed = _laid_out(new, old)
-                if placed.ndim == 3 and len(placed) != len(new) and (self._inside or self._read):
-                    raise ArchitectureError(f"{type(self.model).__name__} lays out tokens before entries inside.")
-                return placed * 1  # a model that edits its embeddings in place must not edit ours
-
-            return change
-
         with contextlib.ExitStack() as scope:
             scope.enter_context(evaluating(self.model))
             scope.enter_context(prompted(self.model, *([self.transcript.n_input_tokens] if self._shifted else [])))
-            for place, what, tensor in replaced:  # before the hooks of interventions
-                scope.enter_context(hooked(place, substitute(what, tensor), first=True))
+            scope.enter_context(_replaced(self.model, replaced, inside=bool(self._inside or self._read)))
             if self._again is not None:
                 ids, tensor = next(zip(feed.ids.values(), inputs.values()))
                 scope.enter_context(_embedded_again(self._again, ids, tensor))
@@ -402,12 +387,6 @@ class ScoreModule(nn.Module):
                 scope.enter_context(cuts.placed())  # changes of logits need all rows
             cache = without_cache(self.model) if past is None else {"past_key_values": past, "use_cache": True}
             output = self.model(**feed.arguments(), **cache, return_dict=True)
-        wrong = next((what for what, n in uses.items() if n != 1), None)
-        if wrong:
-            raise ArchitectureError(
-                f"{type(self.model).__name__} passes the embedding of its {wrong} {uses[wrong]} times in one forward; "
-                "its inputs cannot be substituted there."
-            )
         if self._classes and self._read is None:
             return Pass(self._score(output.logits[:, None].expand(-1, len(places), -1), places), which, rows)
         whole = output.logits if self._read is None else read[-1].view(batch, length, -1)
@@ -423,10 +402,7 @@ class ScoreModule(nn.Module):
     def _fed(
         self, embeddings: Sequence[torch.Tensor], upto: int | None, masked: torch.Tensor, before: int
     ) -> tuple[dict[str, torch.Tensor], Feed]:
-        """What replaces each stack's embeddings ``(variant · batch, token, unit)``, and the ids that go with it.
-
-        What is masked is masked; `before` tokens, and what comes from `upto` on, are left out.
-        """
+        """What replaces the embeddings ``(variant · batch, token, unit)`` of each stack, and its ids, from `before` on."""
         inputs, ids = {}, {}
         for stack, tensor in zip(self.embeddings, embeddings):
             end = upto if stack == self.transcript.stack else None
@@ -463,6 +439,30 @@ class ScoreModule(nn.Module):
         contrast = self._contrast[places].to(logits.device)
         picked = pick(self._wanted[places])
         return picked - pick(contrast) * (contrast >= 0) if bool((contrast >= 0).any()) else picked
+
+
+@contextlib.contextmanager
+def _replaced(model: nn.Module, tensors: Sequence[tuple[Place, str, torch.Tensor]], *, inside: bool) -> Iterator[None]:
+    """Have tensors take the place of what passes in the forward of the block, before interventions see it.
+
+    Raises:
+        ArchitectureError: something does not pass exactly once or, `inside` of the model, lies token by token.
+    """
+    uses: Counter[str] = Counter()
+
+    def put(what: str, new: torch.Tensor, old: torch.Tensor) -> torch.Tensor:
+        uses[what] += 1
+        placed = _laid_out(new, old)
+        if placed.ndim == 3 and len(placed) != len(new) and inside:
+            raise ArchitectureError(f"{type(model).__name__} lays out tokens before entries inside.")
+        return placed * 1  # a model that edits its embeddings in place must not edit ours
+
+    with contextlib.ExitStack() as scope:
+        for place, what, tensor in tensors:
+            scope.enter_context(hooked(place, functools.partial(put, what, tensor), first=True))
+        yield
+    for n, what in ((uses[what], what) for _, what, _ in tensors if uses[what] != 1):
+        raise ArchitectureError(f"{type(model).__name__} passes its {what} {n} times in one forward, not once.")
 
 
 def _laid_out(new: torch.Tensor, old: torch.Tensor) -> torch.Tensor:
@@ -541,9 +541,8 @@ class _Cuts:
 
     def chosen(self, tensor: torch.Tensor) -> torch.Tensor:
         """The targets' rows ``(batch, target, unit)`` of ``(variant · batch, token, unit)``."""
-        device = tensor.device
         apart = tensor.view(self.variants, self.batch, *tensor.shape[1:])
-        return apart[self.which.to(device), :, self.rows.to(device)].transpose(0, 1)
+        return apart[self.which.to(tensor.device), :, self.rows.to(tensor.device)].transpose(0, 1)
 
     def _fits(self, tensor: torch.Tensor) -> bool:
         return tensor.ndim == 3 and tensor.shape[:2] == (self.variants * self.batch, self.length)
