@@ -402,7 +402,7 @@ class ScoreModule(nn.Module):
     def _fed(
         self, embeddings: Sequence[torch.Tensor], upto: int | None, masked: torch.Tensor, before: int
     ) -> tuple[dict[str, torch.Tensor], Feed]:
-        """What replaces the embeddings ``(variant · batch, token, unit)`` of each stack, and its ids, from `before` on."""
+        """What replaces each stack's embeddings ``(variant · batch, token, unit)`` from `before` on, and its ids."""
         inputs, ids = {}, {}
         for stack, tensor in zip(self.embeddings, embeddings):
             end = upto if stack == self.transcript.stack else None

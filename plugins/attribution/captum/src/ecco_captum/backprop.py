@@ -35,13 +35,17 @@ def deconvolution(ctx: Context, *, aggregation: Aggregation = "l2", allow_degene
 def _through_relus(ctx: Context, name: str, aggregation: Aggregation, allow_degenerate: bool) -> TokenScores:
     gate(ctx, *_without_relus(ctx, name), "saliency", allow_degenerate)
     graph, attributions = _guided(ctx, name)
+    return _result(ctx, graph, attributions, aggregation)
+
+
+def _result(ctx: Context, graph: Any, attributions: Any, aggregation: Aggregation, of: str = "") -> TokenScores:
     values, signed = aggregate(ctx, attributions, aggregation)
     return ctx.scores.result(
         values,
         target_values=graph.values.double().cpu().numpy(),
         aggregation=aggregation,
         signed=signed,
-        unit="units of the target per unit of embedding",
+        unit=f"{of}units of the target per unit of embedding",
         features=ctx.features,
     )
 
@@ -107,15 +111,8 @@ def guided_grad_cam(
     gate(ctx, not reasons, ", and ".join(reasons), "deep_lift or input_x_gradient", allow_degenerate)
     graph, attributions = _guided(ctx, "GuidedBackprop")
     cam = _of_convolution(ctx, convolutions, layer) if convolutions else _of_block(ctx, layer)
-    values, signed = aggregate(ctx, (attributions[0] * cam[..., None].to(attributions[0]),), aggregation)
-    return ctx.scores.result(
-        values,
-        target_values=graph.values.double().cpu().numpy(),
-        aggregation=aggregation,
-        signed=signed,
-        unit="Grad-CAM times units of the target per unit of embedding",
-        features=ctx.features,
-    )
+    weighted = attributions[0] * cam[..., None].to(attributions[0])
+    return _result(ctx, graph, (weighted,), aggregation, of="Grad-CAM times ")
 
 
 def _convolutions(ctx: Context) -> list[Any]:
