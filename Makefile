@@ -2,7 +2,9 @@
 PYTHON ?= python3
 VENV ?= .venv
 BIN = $(VENV)/bin
-DISTRIBUTIONS = . plugins/attribution/captum plugins/viz/html plugins/viz/terminal plugins/models/tiny
+DISTRIBUTIONS = . plugins/attribution/captum plugins/attribution/attention \
+  plugins/lens/logit plugins/factorization/neurons plugins/similarity/representations plugins/probing/linear \
+  plugins/viz/html plugins/viz/terminal plugins/models/tiny
 EDITABLE = $(foreach d,$(DISTRIBUTIONS),-e $(d))
 export HF_HUB_OFFLINE = 1
 export TOKENIZERS_PARALLELISM = false

@@ -148,6 +148,12 @@ class Architecture:
         """What comes after the last block and before the head, in order."""
         return self._modules(self._base, self.stack(stack).final_norm, f"stacks.{stack}.final_norm")
 
+    def normed(self, hidden: torch.Tensor, stack: str) -> torch.Tensor:
+        """Pass hidden states ``(…, unit)`` of a stack's stream through its final norms."""
+        for norm in self.final_norm(stack):
+            hidden = norm(hidden)
+        return hidden
+
     def norm_after(self, added: str, layer: int, stack: str) -> nn.Module | None:
         """The norm that follows the sum with what `added` adds, in a post-norm block."""
         path = self.stack(stack).norms.get(added)

@@ -141,7 +141,7 @@ class _Proof(Evidence):
 
     def _normed(self, stack: str) -> torch.Tensor:
         hidden = self.found[stack, "resid_post", self.architecture.n_layers(stack) - 1]
-        return functools.reduce(lambda state, norm: norm(state), self.architecture.final_norm(stack), hidden)
+        return self.architecture.normed(hidden, stack)
 
     def _norms(self, stack: str) -> str:
         return " and ".join(map(self.name, self.architecture.final_norm(stack))) or "(no norm)"
