@@ -39,7 +39,7 @@ def require_numbers(logits: torch.Tensor, model: nn.Module) -> None:
     Raises:
         ArchitectureError: some are NaN.
     """
-    if bool(torch.isnan(logits).any()):
+    if bool(torch.isnan(logits.detach().amax(-1)).any()):  # NaN is largest, and no copy of them is made
         half = any(p.dtype == torch.float16 for p in model.parameters())
         raise ArchitectureError(
             f"{type(model).__name__} returns logits that are no numbers (NaN): its weights are broken"
@@ -430,11 +430,12 @@ class ScoreModule(nn.Module):
             return logprobs  # (batch, target, vocabulary), for `_compare`
         if self._own is not None:
             return torch.sum((own := self._own[places].to(logits.device)).exp() * (logprobs - own), dim=-1)
-        scored = {"logit": logits, "logprob": logprobs, "prob": logprobs.exp()}[self.score]
+        scored = logits if self.score == "logit" else logprobs
 
         def pick(ids: torch.Tensor) -> torch.Tensor:
             index = ids.to(logits.device).clamp(min=0).view(1, -1, 1).expand(len(logits), -1, 1)
-            return scored.gather(-1, index)[..., 0]
+            picked = scored.gather(-1, index)[..., 0]
+            return picked.exp() if self.score == "prob" else picked
 
         contrast = self._contrast[places].to(logits.device)
         picked = pick(self._wanted[places])

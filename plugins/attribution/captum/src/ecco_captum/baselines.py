@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 import torch
@@ -10,6 +11,7 @@ from ecco_core import Context, ScoreModule, TargetError, did_you_mean
 
 _NAMES = ("auto", "mean", "zero", "sample")
 _SPECIAL = ("mask", "unk", "eos", "bos", "pad")
+_AT_ONCE = 1024  # embeddings
 _SMALL = 0.1  # of the vocabulary's median norm: below, an RMS norm blows the path's first steps up
 
 
@@ -42,13 +44,10 @@ def _filled(name: str, ctx: Context) -> tuple[tuple[torch.Tensor, ...], str]:
     if name == "zero":
         return tuple(map(torch.zeros_like, inputs)), "zero embedding"
     if name == "mean":
-        means = [_vocabulary(scores, stack).mean(0) for stack in scores.stacks]
+        means = [_mean(scores, stack) for stack in scores.stacks]
         return tuple(m.expand_as(t).contiguous() for m, t in zip(means, inputs)), "mean of all embeddings"
     if name == "sample":
-        drawn = {
-            s: torch.from_numpy(ctx.rng.integers(0, len(_vocabulary(scores, s)), len(scores.ids[s])))
-            for s in scores.stacks
-        }
+        drawn = {s: torch.from_numpy(ctx.rng.integers(0, _size(scores, s), len(scores.ids[s]))) for s in scores.stacks}
         return tuple(
             scores.embed(drawn[s], s)[None] for s in scores.stacks
         ), "tokens drawn at random from the vocabulary"
@@ -84,19 +83,30 @@ def _token(text: str, ctx: Context) -> int:
         raise TargetError(f"The baseline {text!r} is not one token.{near}") from error
 
 
-def _vocabulary(scores: ScoreModule, stack: str) -> torch.Tensor:
-    """Embeddings of all tokens ``(vocabulary, unit)``."""
-    weight: torch.Tensor = scores.embeddings[stack].weight
-    return scores.embed(torch.arange(len(weight)), stack)
+def _vocabulary(scores: ScoreModule, stack: str) -> Iterator[torch.Tensor]:
+    """Embeddings of all tokens, a few at a time ``(token, unit)``: together they can be a large part of a model."""
+    for some in torch.arange(_size(scores, stack)).split(_AT_ONCE):
+        yield scores.embed(some, stack)
+
+
+def _size(scores: ScoreModule, stack: str) -> int:
+    return len(scores.embeddings[stack].weight)
+
+
+def _mean(scores: ScoreModule, stack: str) -> torch.Tensor:
+    """Mean of all embeddings ``(unit,)``."""
+    total = torch.stack([some.sum(0, dtype=torch.float64) for some in _vocabulary(scores, stack)]).sum(0)
+    return (total / _size(scores, stack)).to(scores.embeddings[stack].weight.dtype)
 
 
 def _auto(scores: ScoreModule, tokenizer: Any) -> int:
-    vocabulary = _vocabulary(scores, scores.stacks[0])
-    norms = vocabulary.norm(dim=-1)
+    stack = scores.stacks[0]
+    norms = torch.cat([some.norm(dim=-1) for some in _vocabulary(scores, stack)])
     proper = norms > _SMALL * norms.median()
     for kind in _SPECIAL:
         token = getattr(tokenizer, f"{kind}_token_id", None)
         if isinstance(token, int) and token < len(norms) and proper[token]:
             return token
-    distance = (vocabulary - vocabulary.mean(0)).norm(dim=-1)
+    mean = _mean(scores, stack)
+    distance = torch.cat([(some - mean).norm(dim=-1) for some in _vocabulary(scores, stack)])
     return int(distance.masked_fill(~proper, torch.inf).argmin())
