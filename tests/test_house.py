@@ -21,6 +21,7 @@ HEAVY = {"torch", "transformers", "captum", "numpy", "rich", "sklearn", "pandas"
 ROOMS = [
     "errors",
     "data",
+    "texts",
     "plugin",
     "registry",
     "models",
@@ -29,9 +30,11 @@ ROOMS = [
     "rendering",
     "running",
     "session",
+    "analysis",
     "cli",
 ]
 LATE = {("data", "rendering")}
+PACKAGES = sorted(path.name for path in ROOT.glob("plugins/*/*/src/*") if (path / "__init__.py").exists())
 
 
 def modules_after(code: str) -> set[str]:
@@ -72,7 +75,7 @@ def test_the_help_of_a_method_imports_neither_torch_nor_captum(method):
     assert not modules_after(code) & (HEAVY - {"numpy"})
 
 
-@pytest.mark.parametrize("package", ["ecco_captum", "ecco_html", "ecco_terminal", "ecco_tiny"])
+@pytest.mark.parametrize("package", PACKAGES)
 def test_a_plugin_is_light_to_import(package):
     assert not modules_after(f"import {package}") & HEAVY
 
@@ -128,7 +131,7 @@ def plugin_files() -> list[Path]:
 
 def test_plugins_import_public_names_of_core_and_never_each_other():
     packages = {p.name for p in [*ROOT.glob("plugins/*/*/src/*"), *ROOT.glob("examples/*/src/*")]}
-    assert {"ecco_captum", "ecco_html", "ecco_terminal", "ecco_tiny", "ecco_norms"} <= packages
+    assert {"ecco_captum", "ecco_lens", "ecco_html", "ecco_terminal", "ecco_tiny", "ecco_norms"} <= packages
     wrong = []
     for path in plugin_files():
         own = path.relative_to(ROOT).parts[path.relative_to(ROOT).parts.index("src") + 1]
@@ -150,7 +153,7 @@ def test_every_public_name_is_there():
 
 def test_no_submodule_shadows_a_public_function():
     modules = {p.stem for p in CORE.glob("*.py")} | {p.name for p in CORE.iterdir() if p.is_dir()}
-    assert not modules & set(ecco_core.__all__)
+    assert modules & set(ecco_core.__all__) == {"analysis"}  # the module itself is the public name
 
 
 def lines(*rooms: str) -> int:
@@ -161,6 +164,7 @@ def lines(*rooms: str) -> int:
 def test_core_is_thin():
     assert lines("data", "plugin", "options", "running", "rendering") <= 2000
     assert lines("models", "session") <= 3500
+    assert lines("texts") <= 275
     assert lines("registry") <= 775
     assert lines("proving") <= 1725
 

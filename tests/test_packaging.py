@@ -22,6 +22,11 @@ ROOT = Path(__file__).parent.parent
 SOURCES = {
     "ecco-core": ROOT,
     "ecco-captum": ROOT / "plugins/attribution/captum",
+    "ecco-attention": ROOT / "plugins/attribution/attention",
+    "ecco-lens": ROOT / "plugins/lens/logit",
+    "ecco-factorization": ROOT / "plugins/factorization/neurons",
+    "ecco-similarity": ROOT / "plugins/similarity/representations",
+    "ecco-probing": ROOT / "plugins/probing/linear",
     "ecco-html": ROOT / "plugins/viz/html",
     "ecco-terminal": ROOT / "plugins/viz/terminal",
     "ecco-tiny": ROOT / "plugins/models/tiny",

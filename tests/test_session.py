@@ -8,7 +8,7 @@ import torch
 from hypothesis import given, settings, strategies as st
 
 import ecco_core as ecco
-from ecco_core.session.tokenizing import tokens_of
+from ecco_core.texts.tokenizing import tokens_of
 
 
 def test_generation_is_the_models_own(lm):

@@ -12,7 +12,7 @@ import torch
 import transformers
 
 import ecco_core as ecco
-from ecco_core.session.tokenizing import label_of, tokens_of
+from ecco_core.texts.tokenizing import label_of, tokens_of
 
 
 def small(config_class, model_class, **options):

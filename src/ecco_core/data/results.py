@@ -347,6 +347,8 @@ class Components(Result):
     tokens: Tokens | None = None
     quality: Mapping[str, float] = attrs.field(factory=dict)
 
+    explore = Result.show  # the original's name
+
     def blocks(self) -> Iterator[Heat | Rows]:
         """Component × token, and the quality as a table."""
         coords = dict(self.values.coords) | ({"token": _numbered(self.tokens)} if self.tokens is not None else {})

@@ -2,24 +2,56 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import functools
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import attrs
 import numpy as np
 
+from ecco_core.data.capture import Capture
 from ecco_core.data.results import TokenScores
+from ecco_core.data.transcript import Transcript
 from ecco_core.errors import OptionError, did_you_mean, listed
 
 #: attr_method of the original -> today's analysis.
 ATTRIBUTIONS = {"grad_x_input": "input_x_gradient", "saliency": "saliency", "ig": "integrated_gradients"}
+#: The original's method -> today's analysis, and the original's arguments -> today's; others keep their names.
+CALLS: dict[str, tuple[str, dict[str, str]]] = {
+    "layer_predictions": ("candidates", {"position": "positions", "layer": "layers", "topk": "top_k"}),
+    "rankings": ("rankings", {}),
+    "rankings_watch": ("rankings_watch", {"position": "positions"}),
+    "attention": ("attention", {"layer": "layers"}),
+    "run_nmf": ("nmf", {}),
+}
 
 
 class ClassicRun:
-    """The original's methods of an output; inherited by Run."""
+    """The original's methods and attributes of an output; inherited by Run.
+
+    ``layer_predictions``, ``rankings``, ``rankings_watch``, ``attention`` and ``run_nmf`` are analyses by other names
+    (`CALLS`).
+    """
 
     analyze: Callable[..., Any]
+    capture: Callable[..., Capture]
     resolve_positions: Callable[..., tuple[int, ...]]
+    transcript: Transcript
+
+    def __getattr__(self, name: str) -> Any:
+        if name in CALLS:
+            return functools.partial(self._called, name)
+        near = did_you_mean(name, [*CALLS, *(known for known in dir(type(self)) if not known.startswith("_"))])
+        raise AttributeError(f"A {type(self).__name__} has no attribute {name!r}.{near}")
+
+    def _called(self, name: str, /, **options: Any) -> Any:
+        """Run the analysis that a method of the original is today."""
+        analysis, renamed = CALLS[name]
+        if "from_layer" in options or "to_layer" in options:
+            first, end = options.pop("from_layer", None) or 0, options.pop("to_layer", None)
+            every = self.capture("mlp_post").layers("mlp_post") if end is None else range(end)
+            options["layers"] = [layer for layer in every if layer >= first]
+        return self.analyze(analysis, **{renamed.get(name, name): value for name, value in options.items()})
 
     def primary_attributions(
         self, attr_method: str = "grad_x_input", style: str = "minimal", ignore_tokens: Any = (), **options: Any
@@ -50,6 +82,52 @@ class ClassicRun:
     def saliency(self, attr_method: str = "grad_x_input", style: str = "minimal", **options: Any) -> Any:
         """Input saliency of all generated tokens; the original's name of `primary_attributions`."""
         return self.primary_attributions(attr_method=attr_method, style=style, **options)
+
+    def position(self, position: int, attr_method: str = "grad_x_input") -> Any:
+        """Attributions of the token at one position."""
+        return self.primary_attributions(attr_method=attr_method, targets=[position])
+
+    @property
+    def token_ids(self) -> np.ndarray:
+        """Ids of the tokens ``(1, token)``."""
+        return np.asarray(self.transcript.explained.ids)[None]
+
+    @property
+    def activations(self) -> dict[str, np.ndarray]:
+        """Stack -> activations of the neurons of all layers ``(1, layer, neuron, token)``."""
+        found = {stack: self.capture("mlp_post", stack=stack, device="cpu") for stack in self.transcript.tokens}
+        return {
+            stack: np.stack([read.numpy("mlp_post", layer).T for layer in read.layers("mlp_post")])[None]
+            for stack, read in ((stack, attrs.evolve(read, stack=stack)) for stack, read in found.items())
+        }
+
+    @property
+    def encoder_hidden_states(self) -> tuple[Any, ...] | None:
+        """What leaves each layer of the encoder ``(1, token, unit)``; None without encoder."""
+        return self._states("encoder")
+
+    @property
+    def decoder_hidden_states(self) -> tuple[Any, ...] | None:
+        """What leaves each layer of the decoder ``(1, token, unit)``; None without decoder."""
+        return self._states("decoder")
+
+    def _states(self, stack: str) -> tuple[Any, ...] | None:
+        if stack not in self.transcript.tokens:
+            return None
+        return tuple(self.capture("resid_post", stack=stack).stacked("resid_post", stack)[:, None])
+
+
+def texts_of(tokenized: Mapping[str, Any]) -> list[list[int]]:
+    """The ids of each sequence that a tokenizer returned, without padding.
+
+    Raises:
+        OptionError: there are no ``input_ids``.
+    """
+    if "input_ids" not in tokenized:
+        raise OptionError(f"What a tokenizer returned has 'input_ids', found {listed(map(str, tokenized))}.")
+    ids = np.atleast_2d(np.asarray(tokenized["input_ids"]))
+    kept = np.atleast_2d(np.asarray(tokenized.get("attention_mask", np.ones_like(ids)))).astype(bool)
+    return [row[some].tolist() for row, some in zip(ids, kept)]
 
 
 def _without_sources(scores: TokenScores, ignored: tuple[int, ...]) -> TokenScores:

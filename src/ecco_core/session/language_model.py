@@ -22,8 +22,9 @@ from ecco_core.registry import lookup
 from ecco_core.registry.by_hand import structure_of
 from ecco_core.registry.structure import GENERATING, Structure
 from ecco_core.session import generating
+from ecco_core.session.classic import texts_of
 from ecco_core.session.run import Run, Runs
-from ecco_core.session.tokenizing import chat, encode, tokens_of
+from ecco_core.texts.tokenizing import chat, encode, tokens_of
 
 _inhibit, _induce = functools.partial(ablate, "mlp_post"), functools.partial(scale, "mlp_post", 10.0)  # the original's
 Text = str | Sequence[Mapping[str, str]]
@@ -188,11 +189,23 @@ class LanguageModel:
         runs = self._generated(prompts, *generating.checked(max_new_tokens, generate, seed, options), options)
         return Runs(runs) if several else runs[0]
 
-    def __call__(self, text: Text | Sequence[Text]) -> Any:
-        """Return a run of a text as it stands, without generating; Runs for a list of texts."""
+    def __call__(self, text: Text | Sequence[Text] | Mapping[str, Any]) -> Any:
+        """Return a run of a text as it stands, without generating; Runs for a list of texts.
+
+        What the tokenizer makes of texts is taken too, as in the original library.
+        """
+        if isinstance(text, Mapping):
+            rows = texts_of(text)
+            for ids in rows:
+                self._check_length(len(ids), 0)
+            return self._run(rows[0]) if len(rows) == 1 else Runs(map(self._run, rows))
         if _is_batch(text):
             return Runs(self._run(ids) for ids in map(self._ids, text))
         return self._run(self._ids(text))
+
+    def predict_token(self, inputs: Text | Mapping[str, Any], topk: int = 50) -> Any:
+        """Candidates for the token after a text; the original's name of the analysis ``predict``."""
+        return self(inputs).analyze("predict", top_k=topk)
 
     def replay(self, transcript: Transcript) -> Run:
         """Return a run of a transcript, such as another run's; nothing is generated.

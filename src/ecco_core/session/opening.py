@@ -16,7 +16,7 @@ from ecco_core.plugin.catalogue import SOURCE_NAMES, install_for
 from ecco_core.plugin.manager import plugins
 from ecco_core.registry.structure import AUTO, HEAD_TASKS, TASKS
 from ecco_core.session.language_model import LanguageModel
-from ecco_core.session.tokenizing import fast_backend
+from ecco_core.texts.tokenizing import fast_backend
 
 #: Switches of the original library that need no switching here: everything is read when it is asked for.
 _ORIGINALS = ("attention", "hidden_states", "activations_layer_nums", "verbose")

@@ -29,8 +29,8 @@ from ecco_core.plugin.manager import Offer, plugins
 from ecco_core.registry.structure import GENERATING, OUTSIDE_BLOCKS
 from ecco_core.session import targets as of_task
 from ecco_core.session.classic import ClassicRun
-from ecco_core.session.features import features_of
-from ecco_core.session.tokenizing import label_of, single_token
+from ecco_core.texts.features import features_of
+from ecco_core.texts.tokenizing import label_of, single_token
 
 if TYPE_CHECKING:
     from ecco_core.session.language_model import LanguageModel

@@ -1,0 +1,1 @@
+"""How token ids read as texts: tokens with labels, words, sentences, spans; without any model."""
