@@ -211,6 +211,8 @@ def test_what_cannot_be_seen_from_inside_is_refused(open_tiny):
         ({"at": ("embedding", 0)}, "embedding.*cannot be explained from"),
         ({"at": ("resid_pots", 0)}, "Did you mean 'resid_post'"),
         ({"at": ("resid_post", 7)}, "layer"),
+        ({"neuron": ("mlp_post", 0, 3), "score": "logit"}, "leave score and contrast out"),
+        ({"neuron": ("mlp_post", 0, 3), "contrast": 5}, "leave score and contrast out"),
         ({"neuron": ("mlp_post", 0, 100_000)}, "No unit 100000 in mlp_post of layer 0; its units are 0 to 63"),
     ):
         with pytest.raises(ecco.OptionError, match=message):

@@ -275,10 +275,18 @@ class ScoreModule(nn.Module):
 
         Returns:
             scores ``(batch, target)`` and, per stack, gradients ``(target, batch, token, unit)``; detached.
+
+        Raises:
+            ArchitectureError: gradients are no numbers.
         """
         self._compare()
         around = self._around(len(embeddings[0]))
         values, gradients = values_and_gradients(self.run_part, self.parts(embeddings), embeddings, around)
+        if not all(bool(part.sum(dtype=torch.float64).isfinite()) for part in gradients):
+            raise ArchitectureError(
+                f"Gradients of {type(self.model).__name__} here are no numbers (NaN or infinite): its precision "
+                "is too narrow, so load it with dtype='float32'; or a baseline is singular, so take another."
+            )
         return self._summed(values, 1), tuple(self._summed(gradient, 0) for gradient in gradients)
 
     def parts(self, embeddings: Sequence[torch.Tensor], *, gradients: bool = True) -> tuple[torch.Tensor, ...]:
@@ -586,7 +594,9 @@ class _Cuts:
             if own is None or other is None or own.count_nonzero() > self.chosen(own).count_nonzero():
                 return None
             alone = self.chosen(own) * weights.to(own)
-            if not torch.allclose(self.chosen(other), alone, rtol=1e-3, atol=1e-6 * float(alone.abs().max())):
+            if not bool(alone.isfinite().all()) or not torch.allclose(
+                self.chosen(other), alone, rtol=1e-3, atol=1e-6 * float(alone.abs().max())
+            ):
                 return None
             cuts.append(Cut(root, self.chosen(own), start=ends[n + 1][1] if n + 1 < len(ends) else None))
         return None if any(past is not None for past in found[len(ends) :]) else tuple(cuts)

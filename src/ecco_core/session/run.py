@@ -208,6 +208,8 @@ class Run(ClassicRun):
         targets = convert(targets, running.TARGETS, "targets")
         score = convert(score, running.SCORES, "score")
         contrast = convert(contrast, int | str | None, "contrast")
+        if neuron is not None and (contrast is not None or score != "logprob"):
+            raise TargetError("A neuron's activation is explained as it is; leave score and contrast out.")
         if self.lm.task == "causal":
             self.lm.require_causal(self.ids)
         module = ScoreModule(

@@ -50,6 +50,26 @@ def test_on_a_trained_model_the_copied_name_comes_first(prose):
     assert np.array_equal(several.values.values, run.analyze("deep_lift_shap", n_samples=4).values.values)
 
 
+@pytest.mark.parametrize(("kind", "grown"), [("gpt2", "transformer.wpe"), ("llama", "model.embed_tokens")])
+def test_norms_of_what_is_too_large_to_be_squared_in_float16(open_tiny, kind, grown):
+    lm = open_tiny(kind, "causal", dtype=torch.float16)
+    with torch.no_grad():
+        lm.model.get_submodule(grown).weight *= 20_000
+    run = lm.generate("Nora is here.", max_new_tokens=3)
+    assert float(run.capture("resid_pre", layers=0).get("resid_pre", 0).abs().max()) > 256
+    assert np.isfinite(run.analyze("deep_lift", baseline="sample", allow_degenerate=True).values.values).all()
+
+
+def test_gradients_that_are_no_numbers_are_refused(open_tiny):
+    lm = open_tiny("gpt2", "causal", dtype=torch.float16)
+    run = lm.generate("Nora is here.", max_new_tokens=3)
+    with torch.no_grad():
+        lm.model.transformer.wte.weight *= 20_000  # the head's, too: infinite logits
+    for method in ("saliency", "integrated_gradients"):
+        with pytest.raises(ecco.ArchitectureError, match="no numbers"):
+            run.analyze(method)
+
+
 def test_it_is_captums_where_captum_has_all_rules():
     torch.manual_seed(0)
     net = nn.Sequential(nn.Linear(5, 8), nn.Tanh(), nn.Linear(8, 8), nn.ReLU(), nn.Linear(8, 3), nn.Sigmoid()).double()

@@ -408,17 +408,22 @@ def _normalised(kind: str, tape: Tape, x: Any, dim: Any = -1, *_: Any, dtype: An
 def _layer_norm(
     tape: Tape, x: Any, shape: Sequence[int], weight: Any = None, bias: Any = None, eps: float = 1e-5
 ) -> Any:
-    dims = tuple(range(-len(shape), 0))
-    centred = x - x.mean(dims, keepdim=True)
-    normed = centred * torch.rsqrt((centred * centred).mean(dims, keepdim=True) + eps)
+    dims, wide = tuple(range(-len(shape), 0)), _wide(x)
+    centred = wide - wide.mean(dims, keepdim=True)
+    normed = (centred * torch.rsqrt((centred * centred).mean(dims, keepdim=True) + eps)).to(x.dtype)
     normed = normed if weight is None else normed * weight
     return normed if bias is None else normed + bias
 
 
 def _rms_norm(tape: Tape, x: Any, shape: Sequence[int], weight: Any = None, eps: float | None = None) -> Any:
-    dims = tuple(range(-len(shape), 0))
-    normed = x * torch.rsqrt((x * x).mean(dims, keepdim=True) + (torch.finfo(x.dtype).eps if eps is None else eps))
+    dims, wide, least = tuple(range(-len(shape), 0)), _wide(x), torch.finfo(x.dtype).eps if eps is None else eps
+    normed = (wide * torch.rsqrt((wide * wide).mean(dims, keepdim=True) + least)).to(x.dtype)
     return normed if weight is None else normed * weight
+
+
+def _wide(x: Any) -> Any:
+    """The same in float32 at least: in float16, squares of what passes in large models are infinite."""
+    return x.float() if x.dtype in (torch.float16, torch.bfloat16) else x
 
 
 def _variance(
