@@ -119,12 +119,17 @@ CURVES: dict[str, dict[str, Any]] = {
 }  # fmt: skip
 
 
-def arguments(parser: argparse.ArgumentParser) -> None:
-    """Declare the options."""
+def peers(parser: argparse.ArgumentParser, who: str) -> None:
+    """Declare the options of whether and where peers are installed."""
     cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
     folder = os.environ.get("ECCO_PEERS") or cache / "ecco-core" / "peers"
-    parser.add_argument("--peers", action="store_true", help="compare with Inseq, Ecco 0.1.2 and a plain loop")
+    parser.add_argument("--peers", action="store_true", help=f"compare with {who}")
     parser.add_argument("--folder", type=Path, default=Path(folder), help="of the peers' environments; kept")
+
+
+def arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the options."""
+    peers(parser, "Inseq, Ecco 0.1.2 and a plain loop")
     parser.add_argument("--threads", type=int, help="by default two on a quiet machine, else one")
     parser.add_argument("--only", nargs="+", help="works to compare, such as occlusion; the docs are not written")
     parser.add_argument("--long", action="store_true", help="also a prompt of 1,000 tokens with 200 targets")

@@ -163,7 +163,7 @@ class Result:
 
     def blocks(self) -> Iterator[Heat | Rows]:
         """What to show of it as heat maps and tables: the view of every renderer that knows no better."""
-        main = f"{self.title} {getattr(self, 'quantity', '')}".strip()
+        main = getattr(self, "quantity", "") or self.title
         for name, array in self.arrays().items():
             if array.values.dtype.kind in "biuf" and array.values.ndim in (1, 2):
                 texts = getattr(self, "texts", None) if name == "values" else None
@@ -307,6 +307,10 @@ class Predictions(Result):
     values: LabelledArray = attrs.field(validator=_ARRAY)
     texts: LabelledArray
     ids: LabelledArray | None = None
+
+    def blocks(self) -> Iterator[Heat | Rows]:
+        """The candidates with their probabilities."""
+        yield Heat(title=self.title, values=self.values, texts=self.texts)
 
 
 @attrs.frozen(kw_only=True, eq=False, repr=False)

@@ -18,9 +18,9 @@ from ecco_core.errors import OptionError, did_you_mean, listed
 ATTRIBUTIONS = {"grad_x_input": "input_x_gradient", "saliency": "saliency", "ig": "integrated_gradients"}
 #: The original's method -> today's analysis, and the original's arguments -> today's; others keep their names.
 CALLS: dict[str, tuple[str, dict[str, str]]] = {
-    "layer_predictions": ("candidates", {"position": "positions", "layer": "layers", "topk": "top_k"}),
+    "layer_predictions": ("candidates", {"layer": "layers", "topk": "top_k"}),
     "rankings": ("rankings", {}),
-    "rankings_watch": ("rankings_watch", {"position": "positions"}),
+    "rankings_watch": ("rankings_watch", {}),
     "attention": ("attention", {"layer": "layers"}),
     "run_nmf": ("nmf", {}),
 }
