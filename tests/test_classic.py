@@ -80,8 +80,8 @@ def test_output_token_scores(lm, output):
 
 def test_cca_similarity(lm):
     """Notebook "Language models and CCA similarity": layers' states, given as (unit, token)."""
-    text = " ".join(f"The {who} is called {name}. We met the {who} at the mill in the rain, and the {who} said no."
-                    for who, name in (("captain", "Nora"), ("cook", "Felix"), ("doctor", "Ida"), ("baker", "Otto")))  # fmt: skip
+    people = (("captain", "Nora"), ("cook", "Felix"), ("doctor", "Ida"), ("baker", "Otto"))
+    text = " ".join(f"The {who} is called {name}. We met the {who} at the mill in the rain." for who, name in people)
     states = [state[0].numpy().T for state in lm(text).decoder_hidden_states]
     rng = np.random.default_rng(0)
     few = [rng.standard_normal((8, 192)) @ state for state in states]  # fewer units than tokens
@@ -116,6 +116,6 @@ def test_tokenized_texts(lm):
 
 def test_states_by_stack(lm):
     output = ecco.from_pretrained("tiny:seq2seq").generate("question: who is the captain?", max_new_tokens=2)
-    assert len(output.encoder_hidden_states) and len(output.decoder_hidden_states)
+    assert (len(output.encoder_hidden_states), len(output.decoder_hidden_states)) == (3, 2)
     assert output.decoder_hidden_states[0].shape[1] == len(output)
     assert lm("Nora").encoder_hidden_states is None
