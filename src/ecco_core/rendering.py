@@ -161,7 +161,7 @@ def plain_text(result: Result) -> str:
 
 def _token_scores(scores: TokenScores) -> Iterator[str]:
     """Per target the sources that count most, strongest first."""
-    errors = scores.relative_error()
+    errors, sign = scores.relative_error(), "+" if scores.signed else ""
     yield f"scores: {scores.described}" + (f"; baseline: {visible(scores.baseline)}" if scores.baseline else "")
     for i, (target, row) in enumerate(zip(scores.targets[:MOST_ROWS], scores.values.values)):
         tokens = None if target.kind == "token" else scores.tokens.get(target.stack)
@@ -176,10 +176,10 @@ def _token_scores(scores: TokenScores) -> Iterator[str]:
         for j in strongest:
             source = scores.sources[j]
             stack = f"{source.stack} " if len(scores.tokens) > 1 else ""
-            yield f"  {row[j]:+10.4g}  {stack}{source.positions[0]:>4} {visible(source.text)!r}"
+            yield f"  {row[j]:{sign}10.4g}  {stack}{source.positions[0]:>4} {visible(source.text)!r}"
         if len(row) > MOST_COLUMNS:
             rest = row.sum() - row[strongest].sum()
-            yield f"  {rest:+10.4g}  in the {len(row) - MOST_COLUMNS} other sources"
+            yield f"  {rest:{sign}10.4g}  in the {len(row) - MOST_COLUMNS} other sources"
     if len(scores.targets) > MOST_ROWS:
         yield f"… and {len(scores.targets) - MOST_ROWS} more targets"
 
