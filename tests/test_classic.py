@@ -95,8 +95,17 @@ def test_cca_similarity(lm):
 
 
 def test_attention(output):
-    found = output.attention(layer=2)
-    assert found.values.shape == (1, found.values.shape[1], len(output), len(output))
+    """Where each generated token's prediction looked, mean over the heads of one layer, the first by default."""
+    pattern = output.capture("pattern", layers=[0, 2])
+    for layer, found in ((2, output.attention(layer=2)), (0, output.attention())):
+        assert found.values.shape[0] == 3
+        mean = pattern.get("pattern", layer).mean(0).numpy()
+        row = found.values.values[0]
+        np.testing.assert_allclose(
+            row[: output.n_input_tokens],
+            mean[output.n_input_tokens - 1, : len(row)][: output.n_input_tokens],
+            atol=1e-6,
+        )
 
 
 def test_attributions_of_one_position(output):

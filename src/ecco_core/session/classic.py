@@ -16,13 +16,14 @@ from ecco_core.errors import OptionError, did_you_mean, listed
 
 #: attr_method of the original -> today's analysis.
 ATTRIBUTIONS = {"grad_x_input": "input_x_gradient", "saliency": "saliency", "ig": "integrated_gradients"}
-#: The original's method -> today's analysis, and the original's arguments -> today's; others keep their names.
-CALLS: dict[str, tuple[str, dict[str, str]]] = {
-    "layer_predictions": ("candidates", {"layer": "layers", "topk": "top_k"}),
-    "rankings": ("rankings", {}),
-    "rankings_watch": ("rankings_watch", {}),
-    "attention": ("attention", {"layer": "layers"}),
-    "run_nmf": ("nmf", {}),
+#: The original's method -> today's analysis, the original's arguments -> today's (others keep their names), and those
+#: that it had by default.
+CALLS: dict[str, tuple[str, dict[str, str], dict[str, Any]]] = {
+    "layer_predictions": ("candidates", {"layer": "layers", "topk": "top_k"}, {}),
+    "rankings": ("rankings", {}, {}),
+    "rankings_watch": ("rankings_watch", {}, {}),
+    "attention": ("raw_attention", {"layer": "layers"}, {"layer": 0}),
+    "run_nmf": ("nmf", {}, {}),
 }
 
 
@@ -46,7 +47,8 @@ class ClassicRun:
 
     def _called(self, name: str, /, **options: Any) -> Any:
         """Run the analysis that a method of the original is today."""
-        analysis, renamed = CALLS[name]
+        analysis, renamed, defaults = CALLS[name]
+        options = defaults | options
         if "from_layer" in options or "to_layer" in options:
             first, end = options.pop("from_layer", None) or 0, options.pop("to_layer", None)
             every = self.capture("mlp_post").layers("mlp_post") if end is None else range(end)
