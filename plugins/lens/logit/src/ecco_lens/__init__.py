@@ -16,7 +16,7 @@ _KL = "Belrose et al.: Eliciting Latent Predictions from Transformers with the T
 _ANALYSES = (
     ("logit_lens", "TokenGrid", ("layers", "positions"), "The token that each layer puts first, and its probability",
      _LENS, ()),
-    ("lens_kl", "TokenGrid", ("layers", "positions"), "How far each layer's prediction is from the model's own, in nats",
+    ("lens_kl", "TokenGrid", ("layers", "positions"), "How far each layer is from what the model predicts, in nats",
      _KL, ("layer_kl",)),
     ("candidates", "Predictions", ("layers",), "The best tokens of each layer for one position", _LENS,
      ("layer_predictions",)),
