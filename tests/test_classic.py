@@ -45,6 +45,8 @@ def test_comparing_rankings(lm, output):
     assert watched.values.shape == (4, 2)
     assert watched.values.values[-1, 0] == 1
     np.testing.assert_array_equal(watched.values.values[:, 0], chosen.values.values[:, 0])
+    following = lm(PROMPT).rankings_watch(watch=watch, position=-1, printJson=False)  # the one not chosen yet
+    np.testing.assert_array_equal(following.values.values, watched.values.values)
 
 
 def test_neuron_factors_of_a_gpt(output):
@@ -75,7 +77,9 @@ def test_output_token_scores(lm, output):
     assert found.values.shape[-1] == 10
     assert found.texts.values[0, 0] == output.tokens[output.n_input_tokens]
     inputs = lm.tokenizer([PROMPT], return_tensors="pt")
-    np.testing.assert_array_equal(lm.predict_token(inputs, topk=10).ids.values, found.ids.values)
+    hot = lm.predict_token(inputs, topk=10, temperature=5.0)
+    np.testing.assert_array_equal(hot.ids.values, found.ids.values)
+    assert hot.values.values[0, 0] < found.values.values[0, 0]
 
 
 def test_cca_similarity(lm):

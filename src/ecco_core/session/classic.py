@@ -48,7 +48,9 @@ class ClassicRun:
     def _called(self, name: str, /, **options: Any) -> Any:
         """Run the analysis that a method of the original is today."""
         analysis, renamed, defaults = CALLS[name]
-        options = defaults | options
+        options = {name: value for name, value in (defaults | options).items() if name != "printJson"}
+        if name == "rankings_watch" and options.get("position") == -1:
+            del options["position"]  # the original's last position is the one that is not chosen yet
         if "from_layer" in options or "to_layer" in options:
             first, end = options.pop("from_layer", None) or 0, options.pop("to_layer", None)
             every = self.capture("mlp_post").layers("mlp_post") if end is None else range(end)

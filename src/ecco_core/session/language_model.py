@@ -203,9 +203,9 @@ class LanguageModel:
             return Runs(self._run(ids) for ids in map(self._ids, text))
         return self._run(self._ids(text))
 
-    def predict_token(self, inputs: Text | Mapping[str, Any], topk: int = 50) -> Any:
+    def predict_token(self, inputs: Text | Mapping[str, Any], topk: int = 50, temperature: float = 1.0) -> Any:
         """Candidates for the token after a text; the original's name of the analysis ``predict``."""
-        return self(inputs).analyze("predict", top_k=topk)
+        return self(inputs).analyze("predict", top_k=topk, temperature=temperature)
 
     def replay(self, transcript: Transcript) -> Run:
         """Return a run of a transcript, such as another run's; nothing is generated.

@@ -183,7 +183,7 @@ def test_table_cells_are_escaped():
 
 @pytest.mark.parametrize(
     ("value", "text"),
-    [(1.23456, "1.235"), (-0.5, "−0.5"), (0.0, "0"), (-0.0, "0"), (1e-9, "1e−9"), (123456.0, "1.235e5"),
+    [(1.23456, "1.235"), (-0.5, "−0.5"), (0.0, "0"), (-0.0, "0"), (1e-9, "1e−9"), (123456.0, "123456"),
      (float("nan"), "not a number"), (float("-inf"), "−∞"), (np.float32(0.25), "0.25"), (True, "1")],
 )  # fmt: skip
 def test_number(value, text):

@@ -38,11 +38,15 @@ def direction(text: str) -> str:
 
 
 def number(value: Any, digits: int = 4, *, plus: bool = False) -> str:
-    """Return a number with so many significant digits, a real minus sign, and a plus sign if asked for."""
+    """Return a number with so many significant digits, a real minus sign, and a plus sign if asked for.
+
+    Whole numbers, such as ranks, have all their digits.
+    """
     x = float(value) + 0.0  # no negative zero
     if not math.isfinite(x):
         return "not a number" if math.isnan(x) else ("∞" if x > 0 else "−∞")
-    text = f"{x:.{digits}g}".replace("e-0", "e-").replace("e+0", "e").replace("e+", "e").replace("-", "−")
+    text = f"{x:.0f}" if x.is_integer() and abs(x) < 1e6 else f"{x:.{digits}g}"
+    text = text.replace("e-0", "e-").replace("e+0", "e").replace("e+", "e").replace("-", "−")
     return f"+{text}" if plus and x > 0 else text
 
 

@@ -189,7 +189,9 @@ def _widest(shown: list[list[str]], columns: list[str]) -> int:
 
 
 def _short(value: float) -> str:
-    return "–" if math.isnan(value) else f"{value:.3g}"
+    if math.isnan(value):
+        return "–"
+    return f"{value + 0.0:.0f}" if abs(value) < 1e6 and value.is_integer() else f"{value:.3g}"
 
 
 def _shorter(value: float) -> str:
