@@ -17,8 +17,8 @@ def cca(acts1: Any, acts2: Any) -> float:
 
 
 def svcca(acts1: Any, acts2: Any, dims: int = 20) -> float:
-    """Mean canonical correlation of the first `dims` singular directions of each, 0 to 1."""
-    return _similarity("svcca", acts1, acts2, n_components=dims)
+    """Mean canonical correlation of the first `dims` singular directions of each (all, if it has less), 0 to 1."""
+    return _similarity("svcca", acts1, acts2, n_components=min(dims, len(acts1), len(acts2)))
 
 
 def pwcca(acts1: Any, acts2: Any) -> float:
