@@ -1,0 +1,126 @@
+"""Factors as a result: what each component stands for, how good they are, and how their number was chosen."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+import attrs
+import numpy as np
+
+from ecco_core import Components, Heat, LabelledArray, OptionError, Rows, Table, TokenGrid, Tokens, visible
+
+_SHOWN = 5  # tokens and neurons that describe a component
+_BETWEEN = " · "
+_MEASURES = ("explained variance", "stability")
+
+
+@attrs.frozen(kw_only=True, eq=False, repr=False)
+class NeuronFactors(Components):
+    """Components of neurons, shown by their strongest tokens and neurons.
+
+    `quality` holds all numbers about them, so that they are kept where this plugin is missing: of the whole, of each
+    component (``stability of component 0``), and of each number that was tried (``stability with 3 components``).
+    """
+
+    @property
+    def stability(self) -> np.ndarray | None:
+        """How well each component is found again from other starts, 0 to 1, ``(component,)``; None if not asked."""
+        found = [self.quality.get(f"stability of component {i}") for i in range(self.values.shape[0])]
+        return None if any(value is None for value in found) else np.array(found, dtype=float)
+
+    @property
+    def curve(self) -> LabelledArray | None:
+        """Quality ``(measure, components)`` of each number of components that was tried; None if none was."""
+        columns = [k for k in range(1, 1 + len(self.quality)) if tried("explained variance", k) in self.quality]
+        if not columns:
+            return None
+        measures = [m for m in _MEASURES if any(tried(m, k) in self.quality for k in columns)]
+        values = [[self.quality.get(tried(measure, k), np.nan) for k in columns] for measure in measures]
+        return LabelledArray(values, ("measure", "components"), {"measure": measures, "components": columns})
+
+    def blocks(self) -> Iterator[Heat | Rows]:
+        """What each component stands for, its activation at each token, quality, and the curve."""
+        stable = self.stability
+        columns = ("component", "strongest tokens", "neurons most its own (layer:unit, loading)")
+        rows = tuple(
+            (i, self.strongest_tokens(i), self.own_neurons(i), *([] if stable is None else [float(stable[i])]))
+            for i in range(self.values.shape[0])
+        )
+        yield Rows(title="components", columns=(*columns, *(["stability"] * (stable is not None))), rows=rows)
+        yield Heat(title="activation of each component at each token", values=self.values)
+        whole = [(name, value) for name, value in self.quality.items() if " component" not in name]
+        yield Rows(title="quality", columns=("measure", "value"), rows=tuple(whole))
+        if self.curve is not None:
+            yield Heat(title="quality by number of components", values=self.curve)
+
+    def strongest_tokens(self, component: int) -> str:
+        """The different texts at which a component is strongest, strongest first, in one line."""
+        texts = self.tokens.labels if self.tokens is not None else self.values.labels("token")
+        return strongest(np.abs(self.values.values[component]), texts)
+
+    def own_neurons(self, component: int) -> str:
+        """The units whose loading here most exceeds, in size, their loading on any other component, in one line."""
+        sizes, units = np.abs(self.loadings.values), self.loadings.labels("unit")
+        others = np.delete(sizes, component, axis=0).max(0, initial=0)
+        order = np.argsort(others - sizes[component], kind="stable")[:_SHOWN]
+        return _BETWEEN.join(f"{units[i]} {self.loadings.values[component, i]:+.2f}" for i in order)
+
+
+@attrs.frozen(kw_only=True, eq=False, repr=False)
+class NeuronGrid(TokenGrid):
+    """Single neurons over the text, shown by the tokens at which each fires most, then token by token.
+
+    Attributes:
+        tokens: the tokens along the axis.
+    """
+
+    tokens: Tokens
+
+    def blocks(self) -> Iterator[Heat | Rows]:
+        """The strongest tokens of each neuron, and the heat map of all."""
+        texts = self.tokens.labels
+        rows = [(name, strongest(row, texts)) for name, row in zip(self.values.labels("neuron"), self.values.values)]
+        yield Rows(title="where each neuron fires most", columns=("neuron", "tokens"), rows=tuple(rows))
+        yield from super().blocks()
+
+
+def strongest(row: np.ndarray, texts: Sequence[object]) -> str:
+    """The different texts at which a row is greatest (and above 0, where it ever is), greatest first, in one line."""
+    least = 0 if row.max() > 0 else -np.inf
+    order = [int(i) for i in np.argsort(-row, kind="stable") if row[i] > least]
+    different = list(dict.fromkeys(visible(str(texts[i])) for i in order))
+    return _BETWEEN.join(f"'{text}'" for text in different[:_SHOWN])
+
+
+def tried(measure: str, components: int) -> str:
+    """Name in `quality` of a measure of a number of components that was tried."""
+    return f"{measure} with {components} component{'s' if components > 1 else ''}"
+
+
+def match_components(first: Components, second: Components, *, signed: bool | None = None) -> Table:
+    """Say which component of one result is which of another, by the cosine of their loadings.
+
+    Args:
+        first, second: results of the same method, site and layers, of any runs.
+        signed: whether a component and its negative differ; by default they do unless either result has loadings and
+            activations below zero, whose sign is arbitrary.
+
+    Raises:
+        OptionError: the results have different units.
+    """
+    from ecco_factorization.matching import match_loadings
+    from ecco_factorization.reading import asking
+
+    units = [result.loadings.labels("unit") for result in (first, second)]
+    if units[0] != units[1]:
+        raise OptionError(
+            f"Components are matched over the same units: the first result has {len(units[0])} ({units[0][0]} to "
+            f"{units[0][-1]}), the second {len(units[1])} ({units[1][0]} to {units[1][-1]}); take one site and layers."
+        )
+    if signed is None:
+        signed = not any(r.loadings.values.min() < 0 and r.values.values.min() < 0 for r in (first, second))
+    with asking():
+        match = match_loadings(first.loadings.values, second.loadings.values, signed=signed)
+    rows = [(int(a), int(b), float(cosine)) for (a, b), cosine in zip(match.pairs, match.cosines)]
+    title = f"Components matched, mean cosine {match.cosines.mean():.3f}"
+    return Table(title=title, columns=("first", "second", "cosine"), rows=rows)
