@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 
 from ecco_core import AnalysisNotFoundError, AnalysisSpec, PluginError, hookimpl
-from ecco_core.plugin.manager import PluginManager
+from ecco_core.plugin.catalogue import install_for
+from ecco_core.plugin.manager import PluginManager, plugins
 
 FOLDERS = Path(__file__).parent / "data" / "plugins"
 ALL = sorted(folder.name for folder in FOLDERS.iterdir() if folder.is_dir())
@@ -203,3 +204,11 @@ def test_blocking_in_a_fresh_process():
     blocked = "fake-good,fake-system-exit"
     records = json.loads(in_a_fresh_process(LIST, "good", "system_exit", ECCO_BLOCK_PLUGINS=blocked))
     assert records["fake-good"][0] == records["fake-system-exit"][0] == "blocked"
+
+
+def test_each_name_of_ours_is_answered_with_its_install():
+    ours = [offer for offer in plugins().offers("ecco_analyses") if offer.distribution.startswith("ecco-")]
+    assert {"ecco-captum", "ecco-lens", "ecco-probing"} <= {offer.distribution for offer in ours}
+    for offer in ours:
+        for name in (offer.spec.name, *offer.spec.aliases):
+            assert install_for(name) == f"pip install {offer.distribution}" or offer.distribution == "ecco-norms"

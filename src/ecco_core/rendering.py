@@ -20,9 +20,7 @@ from ecco_core.plugin.catalogue import install_for
 from ecco_core.plugin.manager import Offer, plugins
 
 PLAIN, HTML, ANSI = "text/plain", "text/html", "text/x-ansi"
-MOST_ROWS = 40
-MOST_COLUMNS = 8
-WHOLE = 1e6  # whole numbers below, such as ranks, have all their digits
+MOST_ROWS, MOST_COLUMNS = 40, 8
 
 
 def find_renderer(result: Result, *, media_type: str = "", suffix: str = "") -> Offer[Any] | None:
@@ -214,7 +212,7 @@ def _heat(block: Heat) -> Iterator[str]:
 def _cell(value: Any) -> str:
     if not isinstance(value, float) and not hasattr(value, "dtype"):
         return visible(str(value))
-    return f"{value + 0.0:.0f}" if abs(value) < WHOLE and value == int(value) else f"{value:.4g}"
+    return f"{value + 0.0:.0f}" if abs(value) < 1e6 and value == int(value) else f"{value:.4g}"
 
 
 def _aligned(cells: list[list[str]]) -> Iterator[str]:

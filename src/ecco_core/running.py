@@ -37,8 +37,10 @@ _GROUPS: dict[str, tuple[tuple[str, Any, Any, str], ...]] = {
     "features": (("features", str | Sequence[str], "tokens", "tokens, words, sentences, or spans (0:4,4:9)."),),
     "sites": (("site", str, "resid_post", "what to read in each block: a site, or a plugin's capture."),),
     "layers": (("layers", PLACES, None, "layers from 0; -1 is the last; all if left out."),),
-    "positions": (("positions", PLACES, None, "positions in the run; -1 is the last; those that it is about if left out."),),
-    "labels": (("labels", Sequence[str] | None, None, "one name per run or group of tokens."),),
+    "positions": (
+        ("positions", PLACES, None, "positions in the run; -1 is the last; those that it is about if left out."),
+    ),
+    "labels": (("labels", Sequence[str] | None, None, "one name per run, or per token of them all."),),
     "seed": (("seed", int, 0, "start of everything random in the analysis."),),
 }
 
@@ -52,7 +54,8 @@ def options_for(spec: AnalysisSpec, function: Callable[..., Any]) -> dict[str, O
     rows = [row for group in (*spec.takes, "seed") for row in _GROUPS[group]]
     common = {name: Option(name, annotation, default, False, text) for name, annotation, default, text in rows}
     own = options_of(function)
-    taken = [name for name in own if name in (*common, "model", "text", "max_new_tokens", "save", "help")]
+    of_commands = {"model", "text", "max_new_tokens", "output", "task", "save", "help"}
+    taken = [name for name in own if name in common.keys() | of_commands]
     if taken:
         raise PluginError(f"The analysis {spec.name!r} has an option {taken[0]!r}, a name that is Ecco's own.")
     return common | own

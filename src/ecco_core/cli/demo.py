@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import inspect
+import shlex
+import textwrap
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -10,6 +13,7 @@ import click
 
 from ecco_core.cli.main import quiet_transformers
 from ecco_core.cli.run import check_suffixes
+from ecco_core.errors import AnalysisNotFoundError
 
 if TYPE_CHECKING:
     from ecco_core.data.results import Result
@@ -22,6 +26,22 @@ PROMPT = (
 )
 OTHER = " Felix"
 TOKENS = 8
+TWICE = "apple river stone cloud apple river stone cloud apple river stone cloud"
+CODE = (
+    "The function open(file, mode) returns a file object. See also: print(), and the list [1, 2, 3].\n\n"
+    "    >>> print(len([1, 2]))\n    2\n\n    >>> str(3)"
+)
+READ = (
+    textwrap.indent,
+    textwrap.shorten,
+    textwrap.fill,
+    textwrap.wrap,
+    shlex.quote,
+    shlex.join,
+    shlex.split,
+    inspect.cleandoc,
+)
+BRACKET = {"token": "(", "n_neurons": 3}
 CLASSIFIER, OPPOSITE = "tiny:classifier", "positive"
 REVIEW = "The actors were charming and the songs were good, but the story was a waste of time."
 
@@ -45,9 +65,12 @@ def demo(save: Path) -> None:
     run = lm.generate(PROMPT, max_new_tokens=TOKENS, do_sample=False)
     prompt, output = run.tokens.part(slice(0, run.n_input_tokens)).text, run.output_text
     click.echo(f"{lm.name} reads:     {visible(prompt)}\n{' ' * len(lm.name)} and goes on: {visible(output)}\n")
-    for chapter in (_why_this_token, _why_not_another, _page, _sentiment):
-        for line in chapter(run, save):
-            click.echo(line, color=True)
+    for chapter in (_why_this_token, _why_not_another, _page, _layers, _heads, _neurons, _alike, _read_off, _sentiment):
+        try:
+            for line in chapter(run, save):
+                click.echo(line, color=True)
+        except AnalysisNotFoundError as error:  # a plugin is not installed
+            click.echo(f"{error}\n")
 
 
 def _why_this_token(run: Run, save: Path) -> Iterator[str]:
@@ -62,6 +85,46 @@ def _why_not_another(run: Run, save: Path) -> Iterator[str]:
     position = _copied(run)
     yield f"\nAnd why {run.tokens[position]!r} rather than {OTHER!r}?\n"
     yield _shown(run.analyze("integrated_gradients", targets=[position], contrast=OTHER))
+
+
+def _layers(run: Run, save: Path) -> Iterator[str]:
+    """Logit lens: where in the model the copied token wins."""
+    position = _copied(run)
+    yield f"\nWhat would each layer say instead of {run.tokens[position]!r}?\n"
+    yield _shown(run.analyze("candidates", position=position, top_k=4))
+    yield _shown(run.analyze("rankings_watch", watch=[run.tokens[position], OTHER], position=position))
+
+
+def _heads(run: Run, save: Path) -> Iterator[str]:
+    """Attention: what was carried to the place of the copied token, and the heads that copy."""
+    yield "\nWhat did attention carry there?\n"
+    yield _shown(run.analyze("attention_norms", targets=[_copied(run)]))
+    yield "\nWhich heads look at what came after the same word before? Words at random, said twice:\n"
+    yield _shown(run.lm(TWICE).analyze("head_scores", measure="induction"))
+
+
+def _neurons(run: Run, save: Path) -> Iterator[str]:
+    """Factors: groups of neurons, and the neuron of a bracket."""
+    code = run.lm(CODE)
+    yield f"\nNeurons that fire together while {run.lm.name} reads a page of a manual:\n"
+    yield _shown(code.analyze("nmf", n_components=4))
+    yield "\nAnd the neurons that tell an opening bracket from all other tokens:\n"
+    yield _shown(code.analyze("neuron_activations", **BRACKET))
+
+
+def _alike(run: Run, save: Path) -> Iterator[str]:
+    """Similarity: how much the layers' states have in common."""
+    yield "\nHow alike are the layers?\n"
+    yield _shown(run.analyze("cka", bootstrap=0))
+
+
+def _read_off(run: Run, save: Path) -> Iterator[str]:
+    """Probing: from which layer on a token's class can be read off, beyond knowing words by heart."""
+    from ecco_core.running import analyze
+
+    yield "\nFrom which layer on can classes of Python tokens be read off, and would a probe learn anything?\n"
+    sources = run.lm([inspect.getsource(function) for function in READ])
+    yield _shown(analyze("probe", sources, concept="python", splits=3))
 
 
 def _sentiment(run: Run, save: Path) -> Iterator[str]:

@@ -165,7 +165,7 @@ class Result:
         """What to show of it as heat maps and tables: the view of every renderer that knows no better."""
         main = getattr(self, "quantity", "") or self.title
         for name, array in self.arrays().items():
-            if array.values.dtype.kind in "biuf" and array.values.ndim in (1, 2):
+            if name != "ids" and array.values.dtype.kind in "biuf" and array.values.ndim in (1, 2):
                 texts = getattr(self, "texts", None) if name == "values" else None
                 yield Heat(title=main if name == "values" else name, values=array, texts=texts)
 
@@ -308,10 +308,6 @@ class Predictions(Result):
     texts: LabelledArray
     ids: LabelledArray | None = None
 
-    def blocks(self) -> Iterator[Heat | Rows]:
-        """The candidates with their probabilities."""
-        yield Heat(title=self.title, values=self.values, texts=self.texts)
-
 
 @attrs.frozen(kw_only=True, eq=False, repr=False)
 class Patterns(Result):
@@ -350,8 +346,6 @@ class Components(Result):
     loadings: LabelledArray
     tokens: Tokens | None = None
     quality: Mapping[str, float] = attrs.field(factory=dict)
-
-    explore = Result.show  # the original's name
 
     def blocks(self) -> Iterator[Heat | Rows]:
         """Component × token, and the quality as a table."""

@@ -23,7 +23,7 @@ CALLS: dict[str, tuple[str, dict[str, str], dict[str, Any]]] = {
     "rankings": ("rankings", {}, {}),
     "rankings_watch": ("rankings_watch", {}, {}),
     "attention": ("raw_attention", {"layer": "layers"}, {"layer": 0}),
-    "run_nmf": ("nmf", {}, {}),
+    "run_nmf": ("nmf", {}, {"n_components": 10}),
 }
 
 

@@ -22,6 +22,8 @@ class NeuronFactors(Components):
     component (``stability of component 0``), and of each number that was tried (``stability with 3 components``).
     """
 
+    explore = Components.show  # the original library's name
+
     @property
     def stability(self) -> np.ndarray | None:
         """How well each component is found again from other starts, 0 to 1, ``(component,)``; None if not asked."""
