@@ -28,7 +28,7 @@ from html_results import (
 )
 from playwright.sync_api import expect, sync_playwright
 
-from ecco_core import LabelledArray, Target
+from ecco_core import Curves, LabelledArray, Target
 
 FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage"]
 PATIENCE = 120_000  # ms; a busy machine is slow, not wrong
@@ -605,3 +605,14 @@ def test_a_row_of_the_list_brings_its_token_into_sight(visit):
     expect(token(page, 3)).not_to_be_in_viewport()
     view(page, ".top tbody tr >> nth=0").click()
     expect(token(page, 3)).to_be_in_viewport()
+
+
+def test_curves_are_drawn(visit):
+    array = LabelledArray(np.array([[0.1, 0.5, 0.9], [0.2, np.nan, 0.3]]), ("curve", "layer"))
+    page = visit(Curves(title="probe", values=array))
+    drawing = page.locator("svg[role=img]:visible")
+    expect(drawing).to_have_count(1)
+    box = drawing.bounding_box()
+    assert box["width"] > 300
+    assert box["height"] > 150
+    assert drawing.locator("circle").count() == 5

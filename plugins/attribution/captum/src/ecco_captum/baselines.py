@@ -85,8 +85,9 @@ def _token(text: str, ctx: Context) -> int:
 
 def _vocabulary(scores: ScoreModule, stack: str) -> Iterator[torch.Tensor]:
     """Embeddings of all tokens, a few at a time ``(token, unit)``: together they can be a large part of a model."""
-    for some in torch.arange(_size(scores, stack)).split(_AT_ONCE):
-        yield scores.embed(some, stack)
+    size = _size(scores, stack)
+    for start in range(0, size, _AT_ONCE):
+        yield scores.embed(torch.arange(start, min(start + _AT_ONCE, size)), stack)
 
 
 def _size(scores: ScoreModule, stack: str) -> int:

@@ -189,7 +189,7 @@ def _attribute(
         value = scores(*scores.inputs())[0].double().cpu().numpy()  # before: a divergence is from the model's own
     _, attributions = _explained(scores, explain_class, precision, options)
     if not any(note.startswith("bfloat16") for note in ctx.notes):
-        from scipy.stats import spearmanr  # type: ignore[import-untyped]
+        from scipy.stats import spearmanr
 
         last = max(scores.targets, key=lambda target: target.upto or target.position)
         one = Within(ctx, scores.only([last]), averaged=lambda same: same)

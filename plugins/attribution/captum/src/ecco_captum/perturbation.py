@@ -234,7 +234,7 @@ def sparse_fit(masks: np.ndarray, scores: np.ndarray, weights: np.ndarray, alpha
     Ribeiro, Singh, Guestrin: "Why Should I Trust You?", KDD 2016, eq. 1 with an L1 penalty.
     """
     import numpy as np
-    from sklearn.linear_model import Lasso, LinearRegression  # type: ignore[import-untyped]
+    from sklearn.linear_model import Lasso, LinearRegression
 
     values = np.zeros((scores.shape[1], masks.shape[1]))
     for t, column in enumerate(scores.T):

@@ -10,7 +10,7 @@ DOCUMENT = "text/html;profile=document"
 
 @hookimpl
 def ecco_renderers() -> list[RendererSpec]:
-    """Offer a fragment and a document, for token scores and for every other kind of result."""
+    """Offer a fragment and a document, for token scores, for curves, and for every other kind of result."""
     return [
         RendererSpec(
             name="html_token_scores",
@@ -24,6 +24,21 @@ def ecco_renderers() -> list[RendererSpec]:
             summary="Token scores as a document: point at a token to see what led to it",
             target="ecco_html.token_scores:document",
             accepts=("TokenScores",),
+            media_type=DOCUMENT,
+            suffixes=(".html", ".htm"),
+        ),
+        RendererSpec(
+            name="html_curves",
+            summary="Curves as a fragment: lines with their intervals, and their numbers",
+            target="ecco_html.curves:fragment",
+            accepts=("Curves",),
+            media_type=FRAGMENT,
+        ),
+        RendererSpec(
+            name="html_curves_page",
+            summary="Curves as a document: lines with their intervals, and their numbers",
+            target="ecco_html.curves:document",
+            accepts=("Curves",),
             media_type=DOCUMENT,
             suffixes=(".html", ".htm"),
         ),

@@ -1,0 +1,160 @@
+"""Curves as a drawing of lines with their intervals, and as a table for those who cannot see it."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+
+import numpy as np
+
+from ecco_core import Curves, Rows
+from ecco_html import page
+from ecco_html.about import head, provenance, title_of
+from ecco_html.escape import escaped, number
+from ecco_html.table import table
+
+MOST_CURVES = 12
+#: Colours that people who see few can tell apart (Okabe, Ito: Color Universal Design, 2008), then the same dashed.
+_COLOURS = ("#d55e00", "#0072b2", "#009e73", "#cc79a7", "#b58900", "#56b4e9")
+_DASHES = ("", "6 4")
+_WIDTH, _HEIGHT, _LEFT, _RIGHT, _TOP, _BOTTOM = 640, 320, 56, 16, 12, 40
+_TICKS = 5
+
+
+def fragment(result: Curves) -> str:
+    """Return curves as a self-contained HTML fragment: lines, then all numbers."""
+    parts = [head(result), _drawing(result), _legend(result), _numbers(result), provenance(result)]
+    return page.wrap("\n".join(part for part in parts if part))
+
+
+def document(result: Curves) -> str:
+    """Return curves as a complete HTML document, to save."""
+    return page.document(fragment(result), title_of(result))
+
+
+class _Scale:
+    """Where values of an axis stand in the drawing.
+
+    Args:
+        values: that it has to hold. `start`, `end`: where its ends are drawn.
+    """
+
+    def __init__(self, values: np.ndarray, start: float, end: float) -> None:
+        finite = values[np.isfinite(values)]
+        low, high = (float(finite.min()), float(finite.max())) if finite.size else (0.0, 1.0)
+        if low == high:
+            low, high = low - 0.5, high + 0.5
+        self.low, self.high, self.start, self.end = low, high, start, end
+
+    def __call__(self, value: float) -> float:
+        share = (value - self.low) / (self.high - self.low)
+        return round(self.start + share * (self.end - self.start), 1)
+
+    def ticks(self) -> Iterator[float]:
+        """Round numbers within the ends."""
+        raw = (self.high - self.low) / _TICKS
+        unit = 10.0 ** math.floor(math.log10(raw))
+        step = next(unit * n for n in (1, 2, 2.5, 5, 10) if unit * n >= raw)
+        for n in range(math.ceil(self.low / step - 1e-9), math.floor(self.high / step + 1e-9) + 1):
+            yield n * step
+
+
+def _places(result: Curves) -> np.ndarray:
+    """Where the points of a curve stand: at their labels if these are numbers, else one after the other."""
+    labels = result.values.labels(result.values.dims[1])
+    numeric = all(isinstance(label, (int, float)) and not isinstance(label, bool) for label in labels)
+    return np.asarray(labels if numeric else range(len(labels)), dtype=np.float64)
+
+
+def _drawing(result: Curves) -> str:
+    """Lines with bands, in a box with axes."""
+    values, xs = np.asarray(result.values.values, dtype=np.float64)[:MOST_CURVES], _places(result)
+    bands = [None if end is None else np.asarray(end.values, dtype=np.float64) for end in (result.low, result.high)]
+    every = np.concatenate([part.ravel() for part in (values, *bands) if part is not None])
+    x, y = _Scale(xs, _LEFT, _WIDTH - _RIGHT), _Scale(every, _HEIGHT - _BOTTOM, _TOP)
+    drawn = [*_axes(result, xs, x, y)]
+    low, high = bands
+    if low is not None and high is not None:
+        drawn += [_band(low[i], high[i], xs, x, y, i) for i in range(len(values)) if (high[i] > low[i]).any()]
+    for i, row in enumerate(values):
+        seen = [(x(a), y(b)) for a, b in zip(xs, row) if math.isfinite(b)]
+        points = " ".join(f"{a:g},{b:g}" for a, b in seen)
+        dots = "".join(f'<circle cx="{a:g}" cy="{b:g}" r="3" fill="{_colour(i)}"/>' for a, b in seen)
+        drawn.append(f'<polyline points="{points}" fill="none" {_stroke(i)}/>{dots}')
+    told = f"{escaped(title_of(result))}: lines; their numbers are in the table below"
+    return (
+        f'<svg viewBox="0 0 {_WIDTH} {_HEIGHT}" role="img" aria-label="{told}" '
+        f'style="width:100%;max-width:{_WIDTH}px;height:auto;display:block;margin:.6em 0" '
+        f'font-size="12" font-family="inherit">{"".join(drawn)}</svg>'
+    )
+
+
+def _axes(result: Curves, xs: np.ndarray, x: _Scale, y: _Scale) -> Iterator[str]:
+    """Lines at round values, and the labels along the axis."""
+    for tick in y.ticks():
+        yield (
+            f'<line x1="{_LEFT}" x2="{_WIDTH - _RIGHT}" y1="{y(tick):g}" y2="{y(tick):g}" stroke="currentColor" '
+            f'stroke-opacity="{0.45 if abs(tick) < 1e-12 else 0.15}"/><text x="{_LEFT - 8}" y="{y(tick) + 4:g}" '
+            f'text-anchor="end" fill="currentColor">{number(tick, 3)}</text>'
+        )
+    name, labels = result.values.dims[1], result.values.labels(result.values.dims[1])
+    each = math.ceil(len(labels) / 16)
+    for place, label in list(zip(xs, labels))[::each]:
+        yield (
+            f'<text x="{x(place):g}" y="{_HEIGHT - _BOTTOM + 18}" text-anchor="middle" fill="currentColor">'
+            f"{escaped(str(label)[:12])}</text>"
+        )
+    yield (
+        f'<text x="{(_LEFT + _WIDTH - _RIGHT) / 2:g}" y="{_HEIGHT - 4}" text-anchor="middle" fill="currentColor" '
+        f'fill-opacity=".75">{escaped(name)}</text>'
+    )
+
+
+def _band(low: np.ndarray, high: np.ndarray, xs: np.ndarray, x: _Scale, y: _Scale, i: int) -> str:
+    """The interval of a curve as a strip."""
+    known = np.isfinite(low) & np.isfinite(high)
+    there = [f"{x(a):g},{y(b):g}" for a, b in zip(xs[known], high[known])]
+    back = [f"{x(a):g},{y(b):g}" for a, b in zip(xs[known], low[known])]
+    return f'<polygon points="{" ".join(there + back[::-1])}" fill="{_colour(i)}" fill-opacity=".13"/>'
+
+
+def _colour(i: int) -> str:
+    return _COLOURS[i % len(_COLOURS)]
+
+
+def _stroke(i: int) -> str:
+    dash = _DASHES[i // len(_COLOURS) % len(_DASHES)]
+    return f'stroke="{_colour(i)}" stroke-width="2"' + (f' stroke-dasharray="{dash}"' if dash else "")
+
+
+def _legend(result: Curves) -> str:
+    """Which line is which."""
+    names = result.values.labels(result.values.dims[0])
+    items = "".join(
+        '<span style="display:inline-block;margin-right:1.2em;white-space:nowrap">'
+        f'<svg width="26" height="10" aria-hidden="true"><line x1="0" x2="26" y1="5" y2="5" {_stroke(i)}/></svg> '
+        f"{escaped(name)}</span>"
+        for i, name in enumerate(names[:MOST_CURVES])
+    )
+    more = f" … and {len(names) - MOST_CURVES} more curves, in the table only" if len(names) > MOST_CURVES else ""
+    strips = " Strips are the intervals." if result.low is not None else ""
+    return f'<div class="legend" style="display:block">{items}<span class="quiet">{more}{strips}</span></div>'
+
+
+def _numbers(result: Curves) -> str:
+    """Every value with its interval, as a table."""
+    down, across = result.values.dims
+    ends = None if result.low is None or result.high is None else (result.low.values, result.high.values)
+    rows = tuple(
+        (str(name), *(_cell(result.values.values[i, j], None if ends is None else (ends[0][i, j], ends[1][i, j]))
+                      for j in range(result.values.shape[1])))
+        for i, name in enumerate(result.values.labels(down))
+    )  # fmt: skip
+    columns = (f"{down} ↓ {across} →", *map(str, result.values.labels(across)))
+    caption = f'<caption class="unseen">{escaped(title_of(result))}</caption>'
+    return table(Rows(title=title_of(result), columns=columns, rows=rows), caption)
+
+
+def _cell(value: float, ends: tuple[float, float] | None) -> str:
+    alone = ends is None or ends[0] == ends[1]
+    return number(value, 3) + ("" if alone or ends is None else f" ({number(ends[0], 3)} to {number(ends[1], 3)})")
