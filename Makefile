@@ -50,6 +50,7 @@ bench: $(VENV)/installed
 	$(BIN)/python benchmarks/attribution.py --peers --growth --long
 	$(BIN)/python benchmarks/known_answers.py
 	$(BIN)/python benchmarks/reading.py
+	$(BIN)/python benchmarks/inside.py --peers
 
 clean:
 	rm -rf $(VENV) dist

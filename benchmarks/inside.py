@@ -96,7 +96,7 @@ def factors() -> list[dict[str, Any]]:
     from sklearn.decomposition import NMF
 
     lm = language_model()
-    run = lm("".join(np.random.default_rng(0).choice(list("abcdefghij klmno"), 200)))
+    run = lm((compare.TEXT * 3)[:200])
     x = run.capture("mlp_post").stacked("mlp_post").permute(1, 0, 2).flatten(1).clamp_min(0).numpy()
 
     def theirs() -> float:
