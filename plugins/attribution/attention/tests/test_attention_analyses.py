@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 import sys
 from importlib.resources import files
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
-from ecco_attention import flow, joined, rollout, rollout_of
+from ecco_attention import flow, flow_of, joined, rollout, rollout_of
 
 import ecco_core as ecco
 from ecco_core.proving.tiny_models import tiny_model
@@ -71,7 +73,10 @@ def test_patterns_and_scores_of_an_encoder_decoder(open_tiny, kind):
     row = position - 1
     parts = [own["cross"][:, :, row].mean((0, 1)), own["self"][:, :, row, :position].mean((0, 1))]
     np.testing.assert_allclose(raw.values.values[0], np.concatenate(parts), atol=1e-6)
-    shares = rollout_of(joined(own["encoder"], own["self"], own["cross"]))[len(parts[0]) + row]
+    steps, node = joined(own["encoder"], own["self"], own["cross"]), len(parts[0]) + row
+    flows = run.analyze("attention_flow", targets=[position]).values.values[0]
+    np.testing.assert_allclose(flows, flow_of(steps, node)[: len(flows)], atol=1e-5)
+    shares = rollout_of(steps)[node]
     rolled = run.analyze("attention_rollout", targets=[position]).values.values[0]
     np.testing.assert_allclose(rolled, shares[: len(rolled)], atol=1e-6)
     assert rolled.sum() == pytest.approx(1)
@@ -122,6 +127,16 @@ def test_a_masked_place_is_read_where_it_is_masked(open_tiny, name):
         np.testing.assert_allclose(both.values.values[i], by_hand.analyze(name).values.values[0], atol=1e-6)
     if name == "raw_attention":
         np.testing.assert_allclose(both.values.values[1], theirs(by_hand)["self"][:, :, 3].mean((0, 1)), atol=1e-6)
+
+
+def test_a_masked_place_is_read_under_what_the_run_was_made_under(open_tiny):
+    lm = open_tiny("bert", "masked")
+    with lm.intervene(ecco.ablate("pattern", layer=0, heads=[1])):
+        run = lm("the cat sat on the mat")
+        inside = run.analyze("raw_attention", targets=[3])
+    outside = run.analyze("raw_attention", targets=[3])
+    np.testing.assert_array_equal(outside.values.values, inside.values.values)
+    assert outside.values.values.sum() == pytest.approx(7 / 8)
 
 
 @pytest.mark.parametrize(("kind", "row"), [("bert", 0), ("distilbert", 0), ("gpt2", -1), ("llama", -1)])
@@ -273,8 +288,12 @@ def test_norms_need_a_plain_projection_of_the_weighted_values(open_tiny):
         *((name, {"layers": [4]}, "No layer 4; there are 4") for name in ("raw_attention", "attention_norms")),
         ("attention_rollout", {"layers": [0]}, "layers"),
         ("attention", {"layers": [-5]}, "No layer -5; there are 4"),
-        ("attention", {"which": "cross"}, "This gpt2 model is no encoder-decoder: which='self' is all of its"),
-        ("attention", {"which": "encoder"}, "This gpt2 model is no encoder-decoder"),
+        (
+            "attention",
+            {"which": "cross"},
+            "This run of a gpt2 model has tokens of its decoder only: which='self' is all of its",
+        ),
+        ("attention", {"which": "encoder"}, "has tokens of its decoder only"),
         ("attention", {"which": "both"}, "option 'which' of .* takes 'self' or 'encoder' or 'cross', found"),
         ("head_scores", {"measure": "copying"}, "option 'measure' of .* takes 'induction' or"),
         ("head_scores", {}, "No token after a token that occurs again is in this run of 5 tokens"),
@@ -287,7 +306,7 @@ def test_bad_input_is_refused_in_one_sentence(prose, name, options, message):
 
 def test_other_bad_input(prose, open_tiny):
     refused(prose("The"), "head_scores", {"measure": "entropy"}, "the decoder of this run has one token only")
-    refused(open_tiny("bert", "masked")("the cat"), "attention", {"which": "cross"}, "is no encoder-decoder")
+    refused(open_tiny("bert", "masked")("the cat"), "attention", {"which": "cross"}, "has tokens of its encoder only")
     lm = open_tiny("bart", "sequence_classification", eos_token_id=5)
     run = lm(lm.tokenizer.decode([7, 8, 9, 5]))
     for name in SCORES:
@@ -312,6 +331,55 @@ def test_attention_of_no_numbers_is_refused(make_lm):
     with torch.no_grad():
         lm.model.transformer.h[1].attn.c_attn.weight[0, 0] = float("nan")
     refused(run, "attention", {}, "The attention of layer 1 holds NaN or infinite numbers")
+
+
+@pytest.mark.parametrize("site", ["z", "attn_out"])
+def test_what_weights_do_not_show_is_said(prose, site):
+    run = prose("The captain is called Nora.")
+    with prose.intervene(ecco.ablate(site, layer=3)):
+        refused(
+            run, "attention_norms", {}, rf"An intervention changes what attention puts out .*\(ablate {site}, layers 3"
+        )
+        for name in ("raw_attention", "attention_rollout", "attention_flow"):
+            notes = run.analyze(name, targets=[3]).notes
+            assert any(f"(ablate {site}, layers 3), which weights do not show" in note for note in notes), name
+    assert not any("intervention" in note for note in run.analyze("raw_attention", targets=[3]).notes)
+
+
+def test_changed_values_are_in_the_norms(prose):
+    run = prose("The captain is called Nora.")
+    plain = run.analyze("attention_norms", targets=[3], layers=[3]).values.values
+    with prose.intervene(ecco.scale("v", 2.0, layer=3)):
+        np.testing.assert_allclose(run.analyze("attention_norms", targets=[3], layers=[3]).values.values, 2 * plain)
+
+
+@pytest.mark.parametrize(("kind", "follows"), [("gemma2", True), ("olmo2", True), ("granite", True), ("llama", False)])
+def test_what_follows_the_projection_is_said(open_tiny, kind, follows):
+    changes = {"residual_multiplier": 0.5} if kind == "granite" else {}
+    result = open_tiny(kind, **changes)(CAUSAL).analyze("attention_norms", targets=[3])
+    assert any("in layers 0, 1 a norm or a factor follows" in note for note in result.notes) == follows
+
+
+@pytest.mark.parametrize("kind", ["t5", "bart"])
+def test_an_encoder_decoder_without_head_has_nothing_to_explain(open_tiny, marked_tokenizer, kind):
+    import transformers
+
+    body = open_tiny(kind, "seq2seq").model
+    model = {"t5": transformers.T5Model, "bart": transformers.BartModel}[kind](body.config).eval()
+    run = ecco.from_pretrained((model, marked_tokenizer))("the cat sat")
+    refused(run, "raw_attention", {}, "A backbone model predicts nothing")
+
+
+def test_the_readme_runs_and_shows_what_is_printed(capsys):
+    text = (Path(__file__).parent.parent / "README.md").read_text(encoding="utf-8")
+    blocks = re.findall(r"^```(\w+)\n(.*?)^```$", text, re.MULTILINE | re.DOTALL)
+    names = {}
+    for block in (block for language, block in blocks if language == "python"):
+        exec(compile(block, "README.md", "exec"), names)
+    printed = capsys.readouterr().out.splitlines()
+    for shown in (block for language, block in blocks if language == "text"):
+        missing = [line for line in shown.splitlines() if line not in (*printed, "…")]
+        assert not missing
 
 
 HELP = "from ecco_core.cli.main import main\ntry: main(['run', 'attention_flow', '--help'])\nexcept SystemExit: pass"

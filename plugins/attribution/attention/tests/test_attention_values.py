@@ -5,8 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
-from ecco_attention import transformed, value_norms, value_vectors
-from ecco_attention.explain import _projection
+from ecco_attention import carried, transformed, value_norms, value_vectors
 
 RNG = np.random.default_rng(0)
 
@@ -85,7 +84,7 @@ def test_the_values_of_all_keys_and_the_bias_are_what_attention_puts_out(open_ti
             pattern, v, out = (capture.numpy(site, layer) for site in sites[:3])
             module = lm.architecture.place(sites[3], layer, stack).module
             bias = 0 if getattr(module, "bias", None) is None else module.bias.detach().numpy()
-            matrix = _projection(run, sites[3], layer, stack).detach().numpy()
+            matrix = carried.projection(run, sites[3], layer, stack)[0].detach().numpy()
             sums = value_vectors(pattern, v, matrix).sum(1) + bias
             assert np.linalg.norm(sums - out) <= 1e-12 * np.linalg.norm(out)
 

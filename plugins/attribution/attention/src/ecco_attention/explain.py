@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from ecco_attention.reading import patterns_in, require, require_every_layer
+from ecco_attention.reading import changed_after_weights, patterns_in, require, require_every_layer
 from ecco_attention.rows import SHIFTED, token_scores
-from ecco_core import ArchitectureError, Context, TokenScores
+from ecco_core import Context, OptionError, TokenScores
 
 if TYPE_CHECKING:
     import numpy as np
 
     from ecco_core import Run
 
-_EXACT = {"float64": 1e-8, "float32": 1e-3}  # relative error of values that make the output; 0.05 in half precision
 _FROM_ENCODER = (
     "encoder tokens stand for the encoder's states there, which the decoder attends to; these have mixed with others"
 )
@@ -86,27 +85,47 @@ def attention_norms(ctx: Context) -> TokenScores:
     A weight says little where the value is short: this is the norm of the weighted values, through the output
     projection, summed over heads as vectors.
     """
+    from ecco_attention.carried import double, follows, projection, require_made_of
     from ecco_attention.values import value_norms
+
+    followed: set[int] = set()
 
     def explain(run: Run, rows: Sequence[int]) -> dict[str, np.ndarray]:
         import numpy as np
 
         stack, found = run.transcript.stack, {}
         for site, keys in _sites(run):
-            parts = [site.replace("pattern", part) for part in ("v", "z")]
-            require(run, stack, site, *parts)
-            capture = run.capture(site, *parts, layers=ctx.options["layers"], stack=stack)
+            v_site, z_site, out_site = (site.replace("pattern", part) for part in ("v", "z", "attn_out"))
+            require(run, stack, site, v_site, z_site)
+            attending, adding = (set(run.lm.architecture.layers_with(each, stack)) for each in (site, out_site))
+            outs = [out_site] if out_site in run.lm.architecture.sites(stack) and attending <= adding else []
+            capture = run.capture(site, v_site, z_site, *outs, layers=ctx.options["layers"], stack=stack)
             norms = []
             for layer, pattern in zip(capture.layers(site, stack), patterns_in(ctx, run, capture, site, stack)):
-                v, z = (capture.get(part, layer, stack) for part in parts)
-                matrix = _projection(run, parts[1], layer, stack)
-                _require_made_of(run, layer, pattern, v, z)
-                norms.append(value_norms(pattern[:, rows], _double(v), _double(matrix)))
+                v, z = (capture.get(part, layer, stack) for part in (v_site, z_site))
+                matrix, bias = projection(run, z_site, layer, stack)
+                require_made_of(run, layer, pattern, v, z)
+                if outs and follows(z, matrix, bias, capture.get(out_site, layer, stack)):
+                    followed.add(layer)
+                norms.append(value_norms(pattern[:, rows], double(v), double(matrix)))
             found[keys] = np.mean(norms, axis=0)
         return found
 
+    changed = changed_after_weights(ctx.run)
+    if changed is not None:
+        raise OptionError(
+            f"An intervention changes what attention puts out after its weights ({changed!r}), which no length of a "
+            "weighted value shows; change pattern or v, or look at raw_attention."
+        )
     unit = _note_encoder(ctx, "L2 norm of what attention adds, mean over layers")
-    return token_scores(ctx, explain, "Norms of what attention carries", unit)
+    result = token_scores(ctx, explain, "Norms of what attention carries", unit)
+    if followed:
+        some = ", ".join(map(str, sorted(followed)[:8])) + ", …" * (len(followed) > 8)
+        ctx.note(
+            f"in layers {some} a norm or a factor follows the output projection: lengths are of what enters it, and a "
+            "layer with greater ones does not add more to the model's stream"
+        )
+    return result
 
 
 def _sites(run: Run) -> list[tuple[str, str]]:
@@ -149,47 +168,3 @@ def _every_layer(ctx: Context, run: Run, stack: str, site: str) -> list[np.ndarr
     require(run, stack, site)
     require_every_layer(run, stack, site)
     return patterns_in(ctx, run, run.capture(site, stack=stack), site, stack)
-
-
-def _projection(run: Run, site: str, layer: int, stack: str) -> Any:
-    """The matrix ``(head × unit, output unit)`` of what the heads' outputs enter: nn.Linear, or GPT-2's Conv1D.
-
-    Raises:
-        ArchitectureError: it is another module.
-    """
-    from torch import nn
-
-    module = run.lm.architecture.place(site, layer, stack).module
-    weight = getattr(module, "weight", None)
-    if isinstance(module, nn.Linear) and weight is not None and weight.is_floating_point():
-        return weight.T
-    if type(module).__name__ == "Conv1D" and weight is not None:
-        return weight
-    raise ArchitectureError(
-        f"The output projection of layer {layer} is a {type(module).__name__}, whose matrix cannot be read; load the "
-        "model without quantization or adapters."
-    )
-
-
-def _require_made_of(run: Run, layer: int, pattern: np.ndarray, v: Any, z: Any) -> None:
-    """Check that weights times values are what enters the output projection.
-
-    Raises:
-        ArchitectureError: something else comes in between.
-    """
-    import numpy as np
-
-    values = _double(v).repeat(len(pattern) // v.shape[1], axis=1)
-    mixed = np.einsum("hqk,khd->qhd", pattern.astype(np.float64), values).reshape(len(pattern[0]), -1)
-    entered = _double(z)
-    limit = _EXACT.get(str(z.dtype).removeprefix("torch."), 0.05)
-    if mixed.shape != entered.shape or np.linalg.norm(mixed - entered) > limit * np.linalg.norm(entered):
-        raise ArchitectureError(
-            f"In layer {layer} of this {run.lm.model_type} model, weights times values are not what enters the output "
-            "projection (a gate or a norm comes in between), so their norms would mean nothing."
-        )
-
-
-def _double(tensor: Any) -> np.ndarray:
-    found: np.ndarray = tensor.detach().cpu().double().numpy()
-    return found

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Literal
 
 from ecco_attention.reading import Which, patterns_in, place_of
@@ -51,15 +52,16 @@ def head_scores(ctx: Context, *, measure: Measure = "induction", which: Literal[
         measure: induction, previous_token or duplicate_token (share of attention, 0 to 1), or entropy (nats).
         which: self (attention within the stack that predicts) or encoder (within the encoder).
     """
-    from ecco_attention.summaries import attended, entropy, is_causal, looked_at, uniform
+    from ecco_attention.summaries import attended, entropy, looked_at, uniform
 
     site, stack = place_of(ctx, which)
     layers, values = _stacked(ctx, site, stack)
     ids = ctx.run.transcript.tokens[stack].ids
-    alike = uniform(len(ids), causal=is_causal(values))[None, None]
+    alike = uniform((values > 0).any(axis=1, keepdims=True))
     if len(ids) < 2:
         raise OptionError(f"What heads do shows between tokens; the {stack} of this run has one token only.")
     if measure == "entropy":
+        _require_weights(values, layers)
         found, chance = entropy(values), entropy(alike)
     else:
         keys = looked_at(ids, measure)
@@ -72,13 +74,32 @@ def head_scores(ctx: Context, *, measure: Measure = "induction", which: Literal[
             )
         found, chance = attended(values, keys), attended(alike, keys)
         ctx.note(f"{n} of {len(ids)} positions have such a token to attend to")
-    ctx.note(f"the null, a head that attends equally to all tokens it can see, scores {chance.item():.3g} here")
+    ends = [f"{end:.3g}" for end in (chance.min(), chance.max())]
+    score = ends[0] if ends[0] == ends[1] else f"{ends[0]} to {ends[1]}, by layer,"
+    ctx.note(f"the null, a head that attends equally to all tokens it can see, scores {score} here")
     coords = {"layer": layers, "head": range(found.shape[1])}
     return Grid(
         title=_MEASURES[measure],
         values=LabelledArray(found, ("layer", "head"), coords),
-        null=LabelledArray(chance.repeat(len(layers), 0).repeat(found.shape[1], 1), ("layer", "head"), coords),
+        null=LabelledArray(chance.repeat(found.shape[1], 1), ("layer", "head"), coords),
     )
+
+
+def _require_weights(values: np.ndarray, layers: Sequence[int]) -> None:
+    """Check that each position attends to something.
+
+    Raises:
+        OptionError: one does not, as in a head that is switched off.
+    """
+    import numpy as np
+
+    empty = np.argwhere(~values.any(-1))
+    if len(empty):
+        layer, head, position = empty[0]
+        raise OptionError(
+            f"Head {head} of layer {layers[layer]} attends to nothing at position {position}, so it has no entropy "
+            "there (an intervention, or a sink that takes all); leave the layer out."
+        )
 
 
 def _stacked(ctx: Context, site: str, stack: str) -> tuple[tuple[int, ...], np.ndarray]:

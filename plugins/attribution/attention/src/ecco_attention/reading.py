@@ -9,7 +9,7 @@ from ecco_core import ArchitectureError, Context
 if TYPE_CHECKING:
     import numpy as np
 
-    from ecco_core import Capture, Run
+    from ecco_core import Capture, Intervention, Run
 
 Which = Literal["self", "encoder", "cross"]
 _WHOLE = 0.99  # rows that sum to less have given some of their attention to no key
@@ -27,7 +27,8 @@ def place_of(ctx: Context, which: Which) -> tuple[str, str]:
     tokens = run.transcript.tokens
     if stack not in tokens or (which == "cross" and len(tokens) < 2):
         raise ArchitectureError(
-            f"This {run.lm.model_type} model is no encoder-decoder: which='self' is all of its attention."
+            f"This run of a {run.lm.model_type} model has tokens of its {run.transcript.stack} only: which='self' is "
+            "all of its attention."
         )
     require(run, stack, site)
     return site, stack
@@ -69,6 +70,11 @@ def require_every_layer(run: Run, stack: str, site: str) -> None:
             f"that can be read in layer{'s' * (len(missing) > 1)} {named}; raw_attention and attention_norms work on "
             "the layers that attend."
         )
+
+
+def changed_after_weights(run: Run) -> Intervention | None:
+    """Return the first intervention on what attention puts out, which its weights do not show; None without one."""
+    return next((change for change in run.under if change.site.removeprefix("cross_") in ("z", "attn_out")), None)
 
 
 def patterns_in(ctx: Context, run: Run, capture: Capture, site: str, stack: str) -> list[np.ndarray]:

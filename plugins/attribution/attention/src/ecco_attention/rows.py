@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import attrs
 
+from ecco_attention.reading import changed_after_weights
 from ecco_core import ArchitectureError, Context, OptionError, TokenScores
 
 if TYPE_CHECKING:
@@ -34,12 +35,12 @@ def token_scores(ctx: Context, explain: Explained, title: str, unit: str) -> Tok
 
     if ctx.options["contrast"] is not None:
         raise OptionError("Attention is the same whatever a target is compared with; leave out contrast.")
+    scores = ctx.scores
     if len(ctx.run.lm.architecture.stacks) > len(ctx.run.transcript.tokens):
         raise ArchitectureError(
             f"This {ctx.run.lm.model_type} classifier reads its text with an encoder and again with a decoder, so a "
             "token has no one score; the analysis 'attention' shows the patterns of its encoder."
         )
-    scores = ctx.scores
     places = rows_of(ctx)
     made: dict[tuple[int, int], np.ndarray] = {}  # number of the run, row -> over all sources
     runs = list(dict.fromkeys(run for of_target in places for run, _ in of_target))
@@ -50,6 +51,9 @@ def token_scores(ctx: Context, explain: Explained, title: str, unit: str) -> Tok
         if run is not ctx.run:
             run.release()
         made |= {(number, row): values for row, values in zip(rows, seen)}
+    changed = changed_after_weights(ctx.run)
+    if changed is not None:
+        ctx.note(f"an intervention changes what attention puts out ({changed!r}), which weights do not show")
     values = np.stack([np.mean([made[runs.index(run), row] for run, row in of], axis=0) for of in places])
     with torch.no_grad():
         target_values = scores(*scores.inputs())[0]

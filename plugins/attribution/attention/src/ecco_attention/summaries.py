@@ -92,8 +92,15 @@ def is_causal(patterns: Any) -> bool:
     return not np.triu(np.asarray(patterns), 1).any()
 
 
-def uniform(n: int, *, causal: bool) -> np.ndarray:
-    """The pattern ``(query, key)`` of a head that attends to all keys it can see alike: what chance gives."""
-    seen = np.tril(np.ones((n, n))) if causal else np.ones((n, n))
-    found: np.ndarray = seen / seen.sum(-1, keepdims=True)
+def uniform(seen: Any) -> np.ndarray:
+    """The pattern of a head that attends alike to all keys that it can see: what chance gives.
+
+    Args:
+        seen: ``(…, query, key)`` booleans.
+
+    Returns:
+        The same shape in float64; rows sum to 1, or to 0 where nothing is seen.
+    """
+    keys = np.asarray(seen, dtype=np.float64)
+    found: np.ndarray = keys / keys.sum(-1, keepdims=True).clip(min=1)
     return found

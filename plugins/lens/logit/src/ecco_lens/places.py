@@ -86,16 +86,18 @@ def next_places(run: Run, wanted: int | Sequence[int] | None) -> list[Place]:
 
 
 def check_task(run: Run) -> None:
-    """Refuse a model that predicts no tokens.
+    """Refuse a model that predicts no tokens, or sees those that it would be asked for.
 
     Raises:
-        TargetError: it is a classifier, or a model without a head.
+        TargetError: it is a classifier, or a model without a head. ArchitectureError: later tokens matter to earlier.
     """
     if run.lm.task not in TASKS:
         raise TargetError(
             f"{run.lm.name} is a {run.lm.task} model: no head of its turns states into tokens; a lens reads causal, "
             "seq2seq and masked models."
         )
+    if run.lm.task == "causal":
+        run.lm.require_causal(run.ids)
 
 
 def note_unmasked(ctx: Context, places: Sequence[Place]) -> None:

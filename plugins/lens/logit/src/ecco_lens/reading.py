@@ -44,8 +44,6 @@ class Lens:
                 f"An intervention changes the logits themselves ({changed!r}), which no layer's state shows; predict "
                 "reads them, and a lens shows interventions inside of the layers."
             )
-        if lm.task == "causal":
-            lm.require_causal(run.ids)
         self._last = self._architecture.n_layers(self._stack) - 1
         capture = ctx.capture("resid_post", layers=sorted({*layers, self._last}))  # the last is needed often: one pass
         self._states = [capture.get("resid_post", layer, self._stack) for layer in layers]
