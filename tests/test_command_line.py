@@ -212,3 +212,13 @@ def test_an_interrupt_ends_with_130(tmp_path):
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert done.returncode == 130
     assert done.stderr.strip() == "Interrupted."
+
+
+def test_lists_keep_the_blanks_of_tokens_and_none_that_numbers_have():
+    text = ("-m", "tiny:prose", "-t", "The captain is called Nora", "-n", "0")
+    code, out, err = run_ecco("run", "rankings_watch", *text, "--watch", " Nora, Felix")
+    assert code == 0, err
+    assert " Nora   Felix" in out
+    code, out, err = run_ecco("run", "saliency", *text, "--targets", "3, 4", "--features", "0:2, 2:4")
+    assert code == 0, err
+    assert out.count("position ") == 2

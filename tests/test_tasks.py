@@ -490,3 +490,15 @@ def test_positions_that_begin_after_the_padding_token_shorten_the_context(open_t
 def test_a_device_that_is_not_here_is_one_sentence(open_tiny):
     with pytest.raises(ecco.OptionError, match="No device 'cud' here"):
         open_tiny("gpt2")("Nora").capture("resid_post", device="cud")
+
+
+def test_the_encoder_of_a_bare_t5_is_read_without_an_answer(open_tiny):
+    from transformers import T5Model
+
+    whole = open_tiny("t5", "seq2seq")
+    bare = ecco.from_pretrained((T5Model(whole.model.config).eval(), whole.tokenizer))
+    run = bare("Nora is here.")
+    capture = run.capture("resid_post", "pattern")
+    last = bare.model.encoder(input_ids=run.ids[None]).last_hidden_state[0]
+    normed = bare.architecture.normed(capture.get("resid_post", capture.layers("resid_post")[-1]), "encoder")
+    torch.testing.assert_close(normed, last.detach())

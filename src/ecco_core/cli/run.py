@@ -55,7 +55,7 @@ class Listed(click.ParamType):  # type: ignore[type-arg]
         if not isinstance(value, str):
             return value
         try:
-            return [self.item(part.strip()) for part in value.split(",")]
+            return [self.item(part) for part in value.split(",")]  # a blank may belong to a token
         except ValueError:
             self.fail(f"{value!r} is no comma-separated list of {self.item.__name__}.", param, ctx)
 

@@ -62,7 +62,9 @@ def read(
         for key, place in places.items():
             if key not in (*logits, *reported):
                 scope.enter_context(hooked(place, functools.partial(keep, key)))
-        runner = model if logits or len(architecture.stacks) > len(feed.ids) else base_of(model)
+        runner: Any = model if logits or len(architecture.stacks) > len(feed.ids) else base_of(model)
+        if runner is base_of(model) and {"encoder"} == {stack for stack, _, _ in keys} < set(architecture.stacks):
+            runner = runner.get_encoder() if set(feed.ids) == {"encoder"} else runner  # T5's needs no answer
         output = runner(**feed.arguments(), **without_cache(runner), **extra, return_dict=True)
     for key in logits:
         keep(key, output.logits)

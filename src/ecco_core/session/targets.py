@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 Wanted = int | str | Sequence[int | str] | None
 Contrast = int | str | None
-_NUMBER = r"-?[0-9]{1,9}"
+_NUMBER = r"\s*-?[0-9]{1,9}\s*"
 
 
 def targets_of(run: Run, wanted: Wanted, contrast: Contrast, score: str) -> list[Target]:
@@ -134,8 +134,8 @@ def _class_logits(run: Run, score: str) -> torch.Tensor:
 def _class(run: Run, wanted: int | str, what: str) -> int:
     names = run.lm.classes
     by_name = {name: number for number, name in names.items()}
-    if isinstance(wanted, str) and wanted in by_name:
-        return by_name[wanted]
+    if isinstance(wanted, str) and (wanted in by_name or wanted.strip() in by_name):
+        return by_name.get(wanted, by_name.get(wanted.strip(), 0))
     number = int(wanted) if re.fullmatch(_NUMBER, str(wanted)) else None
     if number is None or number not in names:
         near = did_you_mean(str(wanted), by_name)
