@@ -58,7 +58,8 @@ def test_neuron_factors_of_a_gpt(output):
     some = output.run_nmf(n_components=3, from_layer=1, to_layer=3)
     assert some.loadings.shape == (3, 2 * 768)
     assert output.run_nmf(n_components=3, from_layer=2).loadings.shape == (3, 2 * 768)
-    some.explore()
+    some.explore(input_sequence=0, printJson=False)
+    np.testing.assert_array_equal(some.components, some.values.values)
 
 
 def test_neuron_factors_of_a_bert():

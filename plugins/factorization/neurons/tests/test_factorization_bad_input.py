@@ -43,7 +43,7 @@ def run(prose):
         ("top_neurons", {"positions": [0, 1]}, "3 tokens at least, found 2; take by='activation'"),
         ("neuron_map", {"n_clusters": 60}, "60 clusters do not fit 50 units"),
         ("neuron_map", {"n_neurons": 2500}, "n_neurons is at most 2000, found 2500"),
-        ("neuron_map", {"positions": [0]}, "none constant"),
+        ("neuron_map", {"positions": [0]}, "No unit varies over the tokens"),
     ],
 )
 def test_one_sentence_says_what_does_not_fit(run, name, options, said):

@@ -219,6 +219,38 @@ def test_the_other_analyses_say_what_they_cannot(prose, runs):
         ecco.analyze("probe", [runs[0], ecco.from_pretrained("tiny:prose")("Nora")], concept="kinds")
 
 
+def test_special_tokens_are_neither_source_nor_words(monkeypatch):
+    import ecco_probing.rows as rows
+
+    seen = []
+    maker = rows.MAKERS["python"]
+    monkeypatch.setitem(rows.MAKERS, "python", (lambda texts: seen.append(texts) or maker[0](texts), maker[1]))
+    run = ecco.from_pretrained("tiny:masked")("x = 1 ; y = 2")
+    with pytest.raises(ecco.OptionError):
+        run.analyze("probe", concept="python")
+    assert run.tokens.special[0]
+    assert seen == [["" if special else text for text, special in zip(run.tokens.texts, run.tokens.special)]]
+
+
+def test_white_space_and_bytes_are_word_types_of_their_own(prose):
+    from ecco_probing.rows import word_type
+
+    tokens = prose("The é\n €").tokens
+    kinds = [word_type(tokens, p) for p in range(len(tokens))]
+    assert kinds[0] == "the"
+    assert len(set(kinds)) == len(set(tokens.ids.tolist()))
+    assert "" not in kinds
+
+
+def test_runs_of_the_same_text_are_not_split(prose):
+    """Random labels of texts that occur twice: a probe that trained on the other copy would know them."""
+    texts = sentences(60)
+    runs = [*prose(texts), *prose(texts)]
+    once = [str(label) for label in np.random.default_rng(0).choice(["a", "b"], sum(len(r) for r in runs[:60]))]
+    found = ecco.analyze("probe", runs, labels=once * 2, unseen_words=False, layers=2, penalty=0.01)
+    assert found.values.sel(curve="accuracy, seen words").values[0] < 0.65
+
+
 def test_a_tokenizer_that_forgets_line_breaks_is_named():
     lm = ecco.from_pretrained("tiny:masked")
     source = (

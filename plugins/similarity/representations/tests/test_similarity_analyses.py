@@ -166,6 +166,31 @@ def test_reduced_precision(open_tiny):
     assert result.values.values[0, 1] == pytest.approx(expected, abs=1e-6)
 
 
+def test_half_precision_of_many_tokens_is_computed_in_float32(monkeypatch, open_tiny):
+    monkeypatch.setattr("ecco_similarity.arrays.MANY", 8)
+    run = open_tiny("gpt2", dtype=torch.float16)(TEXT)
+    assert states(run, "resid_post", 0).dtype == np.float16
+    for name in ("cka", "procrustes"):
+        result = run.analyze(name, bootstrap=20, permutations=0)
+        pair = [states(run, "resid_post", k).astype(np.float64) for k in (0, 1)]
+        assert result.values.values[0, 1] == pytest.approx(getattr(ecco_similarity, name)(*pair), abs=2e-6)
+        ends = result.low.values[0, 1], result.high.values[0, 1]
+        assert ends == pytest.approx(ecco_similarity.interval(name, *pair, draws=20), abs=2e-6)
+
+
+def test_patterns_are_no_states_whatever_their_shape(prose):
+    run = prose("The captain is called Nora.")
+    assert run.capture("pattern", layers=0).numpy("pattern", 0).shape == (6,) * 3  # as many heads as tokens
+    with pytest.raises(ecco.OptionError, match="a vector for each token, and pattern has the shape"):
+        run.analyze("cka", site="pattern", bootstrap=0)
+
+
+def test_a_stack_that_the_second_model_lacks(prose, open_tiny):
+    pair = open_tiny("t5", "seq2seq").generate(TEXT, max_new_tokens=5), prose(TEXT)
+    with pytest.raises(ecco.OptionError, match="No stack 'encoder' in the run of tiny:prose; it has decoder"):
+        ecco.analyze("cka", pair, stack="encoder")
+
+
 def test_results_are_kept_and_shown(run, tmp_path):
     result = run.analyze("cka", bootstrap=20, permutations=2)
     kept = ecco.load(result.save(tmp_path / "cka.ecco"))
@@ -185,7 +210,7 @@ def test_results_are_kept_and_shown(run, tmp_path):
     ({"name": "cka", "site": "pattern"}, "Similarity needs a vector for each token, and pattern has the shape"),
     ({"name": "cka", "site": "resid_posst"}, "resid_posst"),
     ({"name": "cka", "layers": [9]}, "No layer 9"),
-    ({"name": "cka", "stack": "encoder"}, "No stack 'encoder' in this run; it has decoder"),
+    ({"name": "cka", "stack": "encoder"}, "No stack 'encoder' in the run of tiny:prose; it has decoder"),
     ({"name": "cka", "labels": ["a", "b"]}, "labels names what is compared: 1, found 2"),
     ({"name": "knn_overlap", "k": 90}, "At layer 0 of tiny:prose: k is 90, and"),
 ])  # fmt: skip
@@ -226,6 +251,7 @@ def test_the_package_is_light_and_works_without_a_model():
 
 
 def test_specs_name_what_is_there():
+    assert {"cka", "grid", "ecco_analyses"} <= set(dir(ecco_similarity))
     specs = ecco_similarity.ecco_analyses()
     assert [spec.name for spec in specs] == list(NAMES)
     assert all(callable(spec.load()) for spec in specs)

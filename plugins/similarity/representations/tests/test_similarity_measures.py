@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import re
+import warnings
 from functools import partial
 from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from ecco_similarity import (
     canonical_correlations,
     cca,
@@ -21,9 +23,10 @@ from ecco_similarity import (
     rsa,
     svcca,
 )
+from ecco_similarity.arrays import checked
 from ecco_similarity.canonical import basis_of
 from ecco_similarity.kernels import LinearCKA, _by_features, _by_samples
-from ecco_similarity.measures import MEASURES
+from ecco_similarity.measures import MEASURES, bounds
 from hypothesis import given, settings, strategies as st
 from scipy.linalg import orthogonal_procrustes
 from scipy.spatial.distance import pdist, squareform
@@ -32,6 +35,7 @@ from sklearn.cross_decomposition import CCA as SklearnCCA
 from sklearn.decomposition import PCA
 from sklearn.neighbors import NearestNeighbors
 
+GOOD_300 = np.random.default_rng(1).standard_normal((300, 4))
 README = Path(__file__).parent.parent / "README.md"
 
 
@@ -121,6 +125,34 @@ def test_dependent_and_constant_units_add_no_dimension(kind):
     assert cca(few, few[:, :5] * 2) == pytest.approx(1.0, abs=1e-8)
 
 
+@pytest.mark.parametrize("offset", [0, 1e2, 1e4, 1e5])
+def test_the_rounding_of_float32_is_no_direction(offset):
+    z = np.random.default_rng(0).standard_normal((300, 2))
+    x = (np.column_stack([z, z.sum(1)]) + offset).astype(np.float32)
+    assert basis_of(x).rank == 2
+    with pytest.raises(ValueError, match="the samples vary in 2 directions only"):
+        svcca(x, GOOD_300, n_components=3)
+
+
+@pytest.mark.parametrize("n", [200, 4100])
+def test_one_huge_sample_hides_no_direction(n):
+    rng = np.random.default_rng(0)
+    z = rng.standard_normal((n, 6))
+    x = z @ rng.standard_normal((6, 9)) * np.geomspace(0.1, 10, 9) + 0.1 * rng.standard_normal((n, 9)) + 100
+    y = (z @ rng.standard_normal((6, 5)) + rng.standard_normal((n, 5))).astype(np.float32)
+    x[0] *= 1000
+    x = np.column_stack([x, x[:, 0]]).astype(np.float32)  # rank 9: no Cholesky
+    assert basis_of(x).rank == 9
+    np.testing.assert_allclose(canonical_correlations(x, y), by_qr(x[:, :9].astype(float), y), atol=1e-5)
+
+
+@pytest.mark.parametrize(("n", "d"), [(2000, 300), (300, 200), (100, 400)])
+def test_the_rank_of_many_dependent_units(n, d):
+    rng = np.random.default_rng(0)
+    x = rng.standard_normal((n, 40)) @ rng.standard_normal((40, d)) + 3
+    assert basis_of(x).rank == basis_of(x.astype(np.float32)).rank == 40
+
+
 def test_pwcca_is_the_papers():
     x, y = related(150, 5, 7)
     for a, b in ((x, y), (y, x)):  # also where the first has more units, where ecco 0.1.2 fails
@@ -185,6 +217,22 @@ def test_cka_is_the_papers(n, p, q):
             assert cka(x, y, debiased=debiased, kernel=kernel, sigma=0.7) == pytest.approx(expected, abs=1e-10)
 
 
+def test_cka_of_many_float32_samples_with_a_huge_one():
+    x, y = related(4100, 12, 9)
+    x, y = (x + 300).astype(np.float32), y.astype(np.float32)
+    x[0] *= 1000
+    assert cka(x, y) == pytest.approx(cka(x.astype(np.float64), y.astype(np.float64)), abs=1e-6)
+
+
+def test_the_products_of_large_float32_samples_do_not_overflow():
+    x = np.random.default_rng(0).standard_normal((4100, 4)).astype(np.float32)
+    wide = np.tile(x, 600) * np.float32(1e11)
+    sides = checked([wide, np.tile(x, 600)])
+    exact = cka(x.astype(np.float64), x.astype(np.float64))
+    found = _by_samples([LinearCKA().prepare(side[:, :40]) for side in sides], None)
+    assert found[0, 1] / np.sqrt(found[0, 0] * found[1, 1]) == pytest.approx(exact, abs=1e-6)
+
+
 def test_both_ways_to_align_kernels_agree():
     rng = np.random.default_rng(0)
     sides = [LinearCKA().prepare(rng.standard_normal((70, p))) for p in (5, 9, 80)]
@@ -221,6 +269,14 @@ def test_rsa_is_scipys(distance):
     x, y = related(40, 9, 8)
     a, b = (pdist(v - v.mean(0), distance) for v in (x, y))
     assert rsa(x, y, distance=distance) == pytest.approx(spearmanr(a, b).statistic, abs=1e-12)
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_equal_distances_have_equal_ranks_whatever_their_rounding(seed):
+    rng = np.random.default_rng(seed)
+    x, y = rng.integers(0, 3, (40, 5)) * 0.1, rng.standard_normal((40, 4))
+    expected = spearmanr(np.round(pdist(x), 6), pdist(y)).statistic
+    assert rsa(x, y, distance="euclidean") == pytest.approx(expected, abs=1e-12)
 
 
 @pytest.mark.parametrize("distance", ["euclidean", "cosine"])
@@ -400,6 +456,15 @@ def test_an_interval_contains_the_value_and_shrinks(name):
     assert len(sizes) == 1 or sizes[1] < 0.6 * sizes[0]
 
 
+def test_the_bounds_are_scaled_to_all_samples():
+    """80 of 100 samples: the errors of 100 are twice the deviations of the draws."""
+    grids = np.linspace(-0.1, 0.1, 201)[:, None, None]
+    low, high = bounds(np.array([[0.5]]), grids, 100, 0.9, 0.0)
+    np.testing.assert_allclose([low, high], [[[0.5 - 0.18]], [[0.5 + 0.18]]], atol=1e-12)
+    low, high = bounds(np.array([[0.5]]), grids + grids**2, 100, 0.9, 0.0)
+    assert 0.5 - low > high - 0.5  # the upper errors are the longer ones, and they reach down
+
+
 def test_intervals_cover_the_truth_as_often_as_they_say():
     """CKA of (z + noise, z + noise) in 2 dimensions: |cov(x, y)|^2 / (|var x| |var y|) = 0.25."""
     covered = 0
@@ -436,6 +501,8 @@ def test_grids_are_pairs(name, wide):
 # --- bad input -------------------------------------------------------------------------------------------------------
 
 GOOD = np.random.default_rng(0).standard_normal((20, 3))
+with np.errstate(over="ignore"):
+    BEYOND = GOOD * 1e308 * 5
 BAD = [
     (GOOD[0], GOOD, "array 1 is a matrix .samples x units. of real numbers, found the shape .3,. of float64"),
     (GOOD, GOOD + 1j, "array 2 is a matrix"),
@@ -445,6 +512,11 @@ BAD = [
     (GOOD[:, :0], GOOD, "array 1 needs at least 4 samples and a unit, found the shape .20, 0."),
     (GOOD, np.where(np.arange(20)[:, None] == 7, np.nan, GOOD), "array 2 has nan at sample 7, unit 0"),
     (np.where(np.arange(20)[:, None] == 7, np.inf, GOOD), GOOD, "array 1 has inf at sample 7, unit 0"),
+    (np.full((20, 3), np.inf), GOOD, "array 1 has inf at sample 0, unit 0"),
+    (BEYOND, GOOD, "array 1 has -?inf at"),
+    (np.where(np.arange(20)[:, None] % 2, 1e308, -1e308), GOOD, "array 1 has numbers beyond its range"),
+    ([[1.0, 2.0], [3.0]], GOOD, "array 1 is a matrix .samples x units. of real numbers, found a list that"),
+    (torch.zeros(20, 3, dtype=torch.bfloat16), GOOD, "array 1 is a matrix .* found a Tensor that .*BFloat16"),
     (np.full((20, 3), 0.1), GOOD, "array 1 is the same in all of its 20 samples"),
 ]
 
@@ -452,8 +524,10 @@ BAD = [
 @pytest.mark.parametrize(("x", "y", "sentence"), BAD)
 @pytest.mark.parametrize("measure", [cca, svcca, pwcca, cka, procrustes, rsa, knn_overlap, canonical_correlations])
 def test_bad_arrays_are_refused(measure, x, y, sentence):
-    with pytest.raises(ValueError, match=sentence):
-        measure(x, y)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        with pytest.raises(ValueError, match=sentence):
+            measure(x, y)
 
 
 @pytest.mark.parametrize(("call", "sentence"), [
@@ -466,6 +540,7 @@ def test_bad_arrays_are_refused(measure, x, y, sentence):
     (lambda: cka(np.repeat(np.eye(2), [15, 5], 0), GOOD, kernel="rbf"), "more than half of the distances"),
     (lambda: cka(np.eye(20), GOOD, kernel="rbf"), "takes all samples for equally alike"),
     (lambda: cka(np.eye(20), GOOD), "debiased CKA of these samples is 0 / 0"),
+    (lambda: cka(GOOD, GOOD[::-1], kernel="rbf", sigma=0.001, debiased=False), "takes all samples for equally alike"),
     (lambda: rsa(GOOD, GOOD, distance="manhattan"), "distance is one of correlation, euclidean, cosine, found"),
     (lambda: rsa(np.eye(20), GOOD), "all samples are equally far from each other"),
     (lambda: rsa(GOOD[:, :1], GOOD), "sample 0 has no direction for the correlation distance; take euclidean"),

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from ecco_factorization.matching import spread
 from ecco_factorization.nonnegative import Factors, checked, singular
 
 _RANK = 1e-6  # of the largest singular value: what is smaller is rounding of float32 activations
@@ -102,6 +103,9 @@ def embedding(
         McInnes, Healy, Melville: UMAP: Uniform Manifold Approximation and Projection, 2018.
     """
     x = checked(x, 1)
+    if len(x) < 4:
+        raise ValueError(f"UMAP needs 4 tokens at least, found {len(x)}.")
+    spread(x)
     if not 2 <= n_neighbors < len(x):
         raise ValueError(f"n_neighbors is from 2 to one less than the {len(x)} tokens, found {n_neighbors}.")
     if not 1 <= n_components <= len(x) - 3:

@@ -77,8 +77,8 @@ def _note_freedom(ctx: Context, x: np.ndarray, n: int, error: float) -> None:
 
     from ecco_factorization.nonnegative import singular
 
-    _, s, _ = singular(x, n)
-    best = np.sqrt(max(0.0, 1 - np.square(s, dtype=float).sum() / np.square(x, dtype=float).sum()))
+    _, s, _ = singular(x.astype(float), n)
+    best = np.sqrt(max(0.0, 1 - np.square(s).sum() / np.square(x, dtype=float).sum()))
     if error <= best * 1.001:
         ctx.note(
             f"no {n} components of any kind have a lower error than these ({best:.4f}), so that others which span the "
@@ -239,8 +239,6 @@ def _result(
     extra: dict[str, float] | None = None,
 ) -> Components:
     """Fit as many components as were asked for, or as auto chooses, and say how good they are."""
-    import numpy as np
-
     from ecco_factorization.matching import relative_error
     from ecco_factorization.results import NeuronFactors
 
@@ -254,12 +252,9 @@ def _result(
         else:
             raise OptionError(f"n_components is a number or 'auto', found {n_components!r}.")
         factors = fitted.factors
-        mean = samples.x.mean(0) if method.centred else 0.0
+        mean = samples.x.mean(0, dtype=float) if method.centred else 0.0
         error = relative_error(samples.x, factors.activations, factors.loadings, mean)
     n = len(factors.loadings)
-    used = int((np.linalg.norm(factors.loadings, axis=1) * np.linalg.norm(factors.activations, axis=0) > 0).sum())
-    if used < n:
-        raise OptionError(f"Only {used} of {n} components are in use, the others are zero: ask for {used}.")
     if not factors.converged:
         ctx.note(f"{method.name} had not converged when its steps ran out; components may still move")
     quality = {"explained variance": fitted.explained, "relative error": error}
@@ -280,7 +275,11 @@ def _fitted(ctx: Context, x: np.ndarray, method: _Method, n: int, n_seeds: int) 
     from ecco_factorization.matching import explained_variance, stability
 
     factors = method.fit(x, n, ctx.seed if method.seeded else None)
-    explained = explained_variance(x, factors.activations, factors.loadings, x.mean(0) if method.centred else 0.0)
+    used = int((method.known_by(factors).any(1) & factors.activations.any(0)).sum())
+    if used < n:
+        raise ValueError(f"Only {used} of {n} components are in use, the others are zero: ask for {used}.")
+    mean = x.mean(0, dtype=float) if method.centred else 0.0
+    explained = explained_variance(x, factors.activations, factors.loadings, mean)
     if not n_seeds:
         return _Fitted(factors, explained, None)
     seeds = [int(seed) for seed in ctx.rng.integers(1, 2**31, size=n_seeds)]
@@ -316,5 +315,5 @@ def _chosen(
         curve |= {tried("stability", n): mean for n, mean in enumerate(means, 1)}
         n = max(range(2, len(fits) + 1), key=lambda n: means[n - 1])
         return fits[n - 1], curve
-    n = elbow([fit.explained for fit in fits]) + 1
+    n = max(1, elbow([0.0, *(fit.explained for fit in fits)]))  # none explain nothing
     return _fitted(ctx, x, method, n, n_seeds), curve

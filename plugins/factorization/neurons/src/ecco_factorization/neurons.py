@@ -73,12 +73,16 @@ def top_neurons(
     """
     import numpy as np
 
+    from ecco_factorization.matching import spread
     from ecco_factorization.telling import deviations
 
     samples = read(ctx, stack)
     n_neurons = _checked(n_neurons, samples)
     if by == "deviation" and len(samples.x) < 3:
         raise OptionError(f"Deviations need 3 tokens at least, found {len(samples.x)}; take by='activation'.")
+    if by == "deviation":
+        with asking():
+            spread(samples.x)
     values = deviations(samples.x) if by == "deviation" else samples.x
     rows = []
     for label, row in zip(samples.labels, values):
@@ -107,6 +111,7 @@ def neuron_map(
     """
     import numpy as np
 
+    from ecco_factorization.matching import spread
     from ecco_factorization.telling import alike, deviations, varying
 
     samples = read(ctx, stack)
@@ -117,6 +122,7 @@ def neuron_map(
     moving = moving[np.argsort(-samples.x[:, moving].std(0, dtype=float), kind="stable")]
     some = moving[:n_neurons]
     with asking():
+        spread(samples.x)
         order, cluster = alike(samples.x[:, some], n_clusters)
     ctx.note(f"{len(some)} of {samples.x.shape[1]} neurons: those that vary most over these {len(samples.x)} tokens")
     if len(moving) < samples.x.shape[1]:
@@ -154,7 +160,8 @@ def _knowing(ctx: Context, samples: Samples, token: str, n: int) -> tuple[list[i
 
     from ecco_factorization.telling import apart_by_chance, telling_apart
 
-    chosen = np.array([token in text for text in samples.tokens.texts])
+    found = zip(samples.tokens.texts, samples.tokens.special)
+    chosen = np.array([token == text if special else token in text for text, special in found])  # not 'a' in '<mask>'
     if not token or not chosen.any() or chosen.all():
         raise OptionError(
             f"{'No' if not chosen.any() else 'Every'} token contains {token!r}, so no neuron can tell it from others; "
@@ -168,4 +175,5 @@ def _knowing(ctx: Context, samples: Samples, token: str, n: int) -> tuple[list[i
         f"{m} of {n_tokens} tokens contain '{visible(token)}'; AUC is the chance that a neuron is higher there than "
         f"elsewhere; by luck about {luck:.2g} of {n_units} neurons would reach 1, so look at another text too"
     )
-    return [int(i) for i in best], [f"{samples.units[i]} (AUC {auc[i]:.2f})" for i in best]
+    shown = np.where(auc < 1, np.minimum(auc, 0.99), auc)  # 1.00 is no error at all
+    return [int(i) for i in best], [f"{samples.units[i]} (AUC {shown[i]:.2f})" for i in best]

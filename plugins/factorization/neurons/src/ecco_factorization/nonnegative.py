@@ -11,6 +11,7 @@ import numpy as np
 
 _PLAIN = 20  # first steps without extrapolation, which settle into the minimum that plain NMF finds
 _WINDOW = 5  # steps over which the error must stop falling
+_FINE = 0.25  # below this error, rounding in float32 hides what a step gains
 _LEAST = 0.02  # a shorter extrapolation that still raises the error meets rounding alone
 
 
@@ -36,8 +37,8 @@ def nonnegative_factors(
     """Factor a non-negative matrix into non-negative factors (NMF), ordered by the energy that they carry.
 
     Block coordinate descent over single columns (HALS) with extrapolation: a step that would raise the error is taken
-    back and the extrapolation shortened, so that the error never rises. Arithmetic is float32 for float32 input,
-    else float64.
+    back and the extrapolation shortened, so that the error never rises. Arithmetic is float32 for float32 input whose
+    error stays above 0.25, else float64.
 
     Args:
         x: ``(token, unit)``, finite and not below zero.
@@ -122,7 +123,7 @@ def singular(x: np.ndarray, n: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]
         size = len(x)
         squares, u = eigh(x @ x.T, subset_by_index=[size - n, size - 1])
         u, s = u[:, ::-1], np.sqrt(np.maximum(squares[::-1], 0))
-        v = (u.T @ x) / np.maximum(s, np.finfo(x.dtype).tiny)[:, None]
+        v = (u.T @ x) / np.maximum(s, np.finfo(x.dtype).eps * (s[0] or 1))[:, None]
     signs = np.sign(u[np.abs(u).argmax(0), np.arange(n)])
     return u * signs, s, v * signs[:, None]
 
@@ -152,10 +153,10 @@ def _random_start(x: np.ndarray, n: int, seed: int) -> tuple[np.ndarray, np.ndar
 def _descend(x: np.ndarray, w: np.ndarray, h: np.ndarray, tol: float, max_iter: int, *, semi: bool) -> Factors:
     """Lower the error of ``w.T @ h`` step by step; w is ``(component, token)``, h ``(component, unit)``."""
     total, errors, converged = float(np.vdot(x, x)), [np.inf], False
-    h = _least_squares(w @ w.T, w @ x) if semi else h
+    start, h = (w, h), _least_squares(w @ w.T, w @ x) if semi else h
     best, ahead, reach, most = (w, h), (w, h), 0.5, 1.0
     for _ in range(max_iter):
-        swept = _swept(ahead[0], ahead[1] @ ahead[1].T, ahead[1] @ x.T)
+        swept = _swept(ahead[0], ahead[1] @ ahead[1].T, (x @ ahead[1].T).T)
         further = reach if semi or len(errors) > _PLAIN else 0.0
         new_w = np.maximum(swept + further * (swept - w), 0)
         new_w = np.where(new_w.any(1, keepdims=True), new_w, swept)
@@ -163,6 +164,12 @@ def _descend(x: np.ndarray, w: np.ndarray, h: np.ndarray, tol: float, max_iter: 
         new_h = _least_squares(gram, cross) if semi else _swept(ahead[1], gram, cross)
         missed = total - 2 * float(np.vdot(cross, new_h)) + float(np.vdot(gram, new_h @ new_h.T))
         error = np.sqrt(max(missed, 0) / total)
+        if error < _FINE and x.dtype == np.float32:
+            x, w, h = (each.astype(np.float64) for each in (x, *start))
+            fine = _descend(x, w, h, tol, max_iter, semi=semi)
+            return fine._replace(
+                activations=fine.activations.astype(np.float32), loadings=fine.loadings.astype(np.float32)
+            )
         if error > errors[-1]:
             most, reach = reach, reach / 1.5
             (w, h), ahead = best, best

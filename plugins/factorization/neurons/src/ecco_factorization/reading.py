@@ -13,6 +13,8 @@ if TYPE_CHECKING:
 
     from ecco_core import Capture, Run
 
+_OF_ENCODER = ("cross_k", "cross_v")  # a decoder's, of the encoder's tokens
+
 
 class Samples(NamedTuple):
     """Activations and what their axes are.
@@ -45,16 +47,20 @@ def read(ctx: Context, stack: str) -> Samples:
         raise OptionError("Units of different models are not the same units; factor runs of one model at a time.")
     if len(ctx.labels) != len(runs):
         raise OptionError(f"labels has one name per run: found {len(ctx.labels)} for {len(runs)} runs.")
+    if ctx.site.endswith("pattern"):
+        raise OptionError(f"The site {ctx.site!r} holds weights between tokens, no units; take mlp_post or resid_post.")
     captures = runs.capture(ctx.site, layers=ctx.options.get("layers"), stack=stack or None)
     parts, tokens, labels = [], [], []
     for run, capture, name in zip(runs, captures, ctx.labels):
-        of_run = capture.tokens[capture.stack]
-        places = _positions(run, of_run, ctx.options.get("positions"), capture.stack)
-        parts.append(_rows(capture, ctx.site)[places])
+        of = "encoder" if ctx.site in _OF_ENCODER else capture.stack
+        of_run = capture.tokens[of]
+        places = _positions(run, of_run, ctx.options.get("positions"), of)
+        parts.append(_rows(capture)[places])
         tokens += [of_run.part(slice(p, p + 1)) for p in places]
         before = f"{name}: " if len(runs) > 1 else ""
         labels += [f"{before}{p} {of_run.labels[p]}" for p in places]
     units, place = _units(captures[0], ctx.site)
+    place += f" of the {captures[0].stack}" * (len(captures[0].tokens) > 1)
     x = np.concatenate(parts)
     if not np.isfinite(x).all():
         row, column = np.argwhere(~np.isfinite(x))[0]
@@ -65,15 +71,13 @@ def read(ctx: Context, stack: str) -> Samples:
     return Samples(x, units, _joined(tokens), tuple(labels), place)
 
 
-def _rows(capture: Capture, site: str) -> np.ndarray:
+def _rows(capture: Capture) -> np.ndarray:
     """All layers of one run, side by side: ``(token, unit of all layers)``."""
     import numpy as np
 
     blocks = []
     for stack, name, layer in capture.tensors:
         values = capture.numpy(name, layer, stack)
-        if site.endswith("pattern"):
-            raise OptionError(f"The site {site!r} holds weights between tokens, no units; take mlp_post or resid_post.")
         blocks.append(values.reshape(len(values), -1))
     joined = np.concatenate(blocks, axis=1)
     return joined if joined.dtype == np.float64 else joined.astype(np.float32)
@@ -100,6 +104,8 @@ def _positions(run: Run, tokens: Tokens, wanted: int | Sequence[int] | None, sta
         return list(dict.fromkeys(run.resolve_positions(wanted)))
     n = len(tokens)
     given = range(n) if wanted is None else [wanted] if isinstance(wanted, int) else wanted
+    if not given:
+        raise OptionError("No position was named; leave positions out for all of them.")
     for place in given:
         if not -n <= place < n:
             raise OptionError(f"No position {place!r} in the {stack}; there are {n}, from 0 to {n - 1}.")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from typing import Any
 
 import attrs
 import numpy as np
@@ -22,7 +23,14 @@ class NeuronFactors(Components):
     component (``stability of component 0``), and of each number that was tried (``stability with 3 components``).
     """
 
-    explore = Components.show  # the original library's name
+    @property
+    def components(self) -> np.ndarray:
+        """The original library's name of the activations ``(component, token)``."""
+        return self.values.values
+
+    def explore(self, input_sequence: int = 0, **options: Any) -> None:
+        """Display it, as the original library names it; all sequences are shown, whichever is asked for."""
+        self.show()
 
     @property
     def stability(self) -> np.ndarray | None:
@@ -58,7 +66,7 @@ class NeuronFactors(Components):
     def strongest_tokens(self, component: int) -> str:
         """The different texts at which a component is strongest, strongest first, in one line."""
         texts = self.tokens.labels if self.tokens is not None else self.values.labels("token")
-        return strongest(np.abs(self.values.values[component]), texts)
+        return strongest(self.values.values[component], texts, either=True)
 
     def own_neurons(self, component: int) -> str:
         """The units whose loading here most exceeds, in size, their loading on any other component, in one line."""
@@ -86,12 +94,18 @@ class NeuronGrid(TokenGrid):
         yield from super().blocks()
 
 
-def strongest(row: np.ndarray, texts: Sequence[object]) -> str:
-    """The different texts at which a row is greatest (and above 0, where it ever is), greatest first, in one line."""
-    least = 0 if row.max() > 0 else -np.inf
-    order = [int(i) for i in np.argsort(-row, kind="stable") if row[i] > least]
-    different = list(dict.fromkeys(visible(str(texts[i])) for i in order))
-    return _BETWEEN.join(f"'{text}'" for text in different[:_SHOWN])
+def strongest(row: np.ndarray, texts: Sequence[object], *, either: bool = False) -> str:
+    """The different texts at which a row is greatest (and above 0, where it ever is), greatest first, in one line.
+
+    Args:
+        either: in size, of either sign; a minus stands before the texts at which it is negative.
+    """
+    sizes = np.abs(row) if either else row
+    least = 0 if sizes.max() > 0 else -np.inf
+    order = [int(i) for i in np.argsort(-sizes, kind="stable") if sizes[i] > least]
+    minus = ["−" if either and row[i] < 0 else "" for i in order]
+    different = list(dict.fromkeys(f"{sign}'{visible(str(texts[i]))}'" for sign, i in zip(minus, order)))
+    return _BETWEEN.join(different[:_SHOWN])
 
 
 def tried(measure: str, components: int) -> str:
@@ -108,7 +122,7 @@ def match_components(first: Components, second: Components, *, signed: bool | No
             activations below zero, whose sign is arbitrary.
 
     Raises:
-        OptionError: the results have different units.
+        OptionError: the results have different units, or units of two sites or stacks.
     """
     from ecco_factorization.matching import match_loadings
     from ecco_factorization.reading import asking
@@ -119,6 +133,13 @@ def match_components(first: Components, second: Components, *, signed: bool | No
             f"Components are matched over the same units: the first result has {len(units[0])} ({units[0][0]} to "
             f"{units[0][-1]}), the second {len(units[1])} ({units[1][0]} to {units[1][-1]}); take one site and layers."
         )
+    for option in ("site", "stack"):
+        read = [result.provenance.options.get(option) for result in (first, second)]
+        if all(read) and read[0] != read[1]:
+            raise OptionError(
+                f"Components are matched over the same units: the first result is of the {option} {read[0]!r}, the "
+                f"second of {read[1]!r}."
+            )
     if signed is None:
         signed = not any(r.loadings.values.min() < 0 and r.values.values.min() < 0 for r in (first, second))
     with asking():

@@ -6,6 +6,8 @@ import math
 
 import numpy as np
 
+_ROUNDING = 128  # of a single number, as a share of the numbers' root mean square
+
 
 def telling_apart(x: np.ndarray, chosen: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """How well each unit tells the chosen tokens from the others.
@@ -32,7 +34,7 @@ def telling_apart(x: np.ndarray, chosen: np.ndarray) -> tuple[np.ndarray, np.nda
     if not 0 < m < n:
         raise ValueError(f"Some tokens are told from others: {m} of {n} are chosen, take at least one and not all.")
     ranks = rankdata(x, axis=0)[chosen].sum(0)
-    auc = (ranks - m * (m + 1) / 2) / (m * (n - m))
+    auc = np.where(varying(x), (ranks - m * (m + 1) / 2) / (m * (n - m)), 0.5)
     spread = x.std(0, dtype=np.float64)
     difference = x[chosen].mean(0, dtype=np.float64) - x[~chosen].mean(0, dtype=np.float64)
     gap = np.divide(difference, spread, out=np.zeros_like(spread), where=varying(x))
@@ -45,8 +47,9 @@ def apart_by_chance(n_units: int, n_tokens: int, n_chosen: int) -> float:
 
 
 def varying(x: np.ndarray) -> np.ndarray:
-    """Whether each unit has more than one value over the tokens, ``(unit,)``."""
-    return np.asarray(np.ptp(x, axis=0) > 0)
+    """Whether each unit has more than one value over the tokens, beyond the rounding of a forward pass, ``(unit,)``."""
+    size = np.sqrt(np.square(x, dtype=np.float64).mean())
+    return np.asarray(np.ptp(x, axis=0) > _ROUNDING * np.finfo(np.result_type(x, np.float32)).eps * size)
 
 
 def deviations(x: np.ndarray) -> np.ndarray:

@@ -266,7 +266,8 @@ def _fitted(x: Array, y: Array, classifier: str, penalty: float, hidden_units: i
     elif classifier == "linear":
         model = LogisticRegression(C=1 / penalty, max_iter=1000)
     else:
-        model = MLPClassifier((hidden_units,), alpha=penalty, max_iter=500, random_state=seed)
+        # all rows at once: in mini-batches, scikit-learn would weigh the penalty once per batch
+        model = MLPClassifier((hidden_units,), solver="lbfgs", alpha=penalty, max_iter=500, random_state=seed)
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         pipeline = make_pipeline(StandardScaler(), model).fit(x, y)
@@ -287,7 +288,13 @@ def _checked(x: Array, y: Sequence[Any] | Array) -> tuple[Array, Array]:
 
 
 def _matrix(x: Array) -> Array:
-    x = np.asarray(x)
+    try:
+        x = np.asarray(x)
+    except (TypeError, ValueError, RuntimeError) as error:  # ragged lists, tensors of other types or with gradients
+        raise ValueError(
+            f"States are a matrix of numbers (row, unit), found a {type(x).__name__} that numpy cannot read: "
+            f"{str(error).rstrip('.')}."
+        ) from error
     if x.ndim != 2 or not x.size or x.dtype.kind not in "fiu":
         raise ValueError(f"States are a matrix of numbers (row, unit), found {x.dtype} of the shape {x.shape}.")
     x = x.astype(np.float64 if x.dtype.itemsize > 4 else np.float32, copy=False)
@@ -295,6 +302,8 @@ def _matrix(x: Array) -> Array:
     if len(bad):
         row, unit = bad[0]
         raise ValueError(f"The states hold {x[row, unit]} at row {row}, unit {unit}; a probe needs finite numbers.")
+    if float(np.abs(x).max()) > 1e150:
+        raise ValueError("The states hold units beyond the range of the squares of float64: divide them.")
     return x
 
 
@@ -303,6 +312,9 @@ def _codes(values: Sequence[Any] | Array, n: int, what: str) -> Array:
     values = np.asarray(values)
     if values.shape != (n,):
         raise ValueError(f"There are {n} rows; {what} are one per row, found the shape {values.shape}.")
+    missing = [i for i, value in enumerate(values.tolist()) if value is None or value != value]
+    if missing:
+        raise ValueError(f"The {what} hold {values[missing[0]]} at row {missing[0]}; leave such rows out.")
     return np.unique(values, return_inverse=True)[1]
 
 

@@ -42,9 +42,13 @@ class Rows:
 
     @property
     def sequences(self) -> tuple[int, ...]:
-        """The run of each row."""
-        counts = (1 if self.whole else len(positions) for positions in self.of_run)
-        return tuple(run for run, count in enumerate(counts) for _ in range(count))
+        """The run of each row; runs of the same tokens are one."""
+        same: dict[Hashable, int] = {}
+        found = []
+        for run, positions in zip(self.runs, self.of_run):
+            tokens = tuple(tuple(some.ids.tolist()) for some in run.transcript.tokens.values())
+            found += [same.setdefault(tokens, len(same))] * (1 if self.whole else len(positions))
+        return tuple(found)
 
     def of_class(self, values: Sequence[Hashable]) -> dict[str, set[Hashable]]:
         """Return label -> what there is among its rows of `values`, one value per row."""
@@ -100,16 +104,21 @@ def rows_of(ctx: Context, concept: str, state: str, stack: str | None) -> Rows:
         )
     ends = np.cumsum(lengths)[:-1]
     given = [
-        [(p, str(label), tokens[i].texts[p].strip().casefold()) for p, label in enumerate(part) if label]
+        [(p, str(label), word_type(tokens[i], p)) for p, label in enumerate(part) if label]
         for i, part in enumerate(np.split(np.array(labels, dtype=object), ends))
     ]
     return _tokens(runs, stack, given, "labels of tokens")
 
 
+def word_type(tokens: Tokens, position: int) -> str:
+    """Return a token's text without case and white space; white space and the bytes of a character as they are."""
+    return tokens.texts[position].strip().casefold() or tokens.labels[position]
+
+
 def _made(ctx: Context, concept: str, runs: Runs, stack: str, tokens: Sequence[Tokens]) -> Rows:
     """Rows of a concept, without the classes that are too rare to be told."""
     maker, what = MAKERS[concept]
-    found = [maker(some.texts) for some in tokens]
+    found = [maker(["" if special else text for text, special in zip(s.texts, s.special)]) for s in tokens]
     if concept == "python" and "\n" not in _round_trip(ctx.run, "a\nb"):
         ctx.note("This tokenizer forgets line breaks: a comment reaches to the end of its run; give one line per run.")
     types: dict[str, set[str]] = {}

@@ -12,7 +12,7 @@ import lazy_loader
 
 from ecco_core import AnalysisSpec, hookimpl
 
-__getattr__, _, __all__ = lazy_loader.attach_stub(__name__, __file__)  # dir() has the hooks, which core looks for
+__getattr__, _, __all__ = lazy_loader.attach_stub(__name__, __file__)
 
 _TAKES = ("sites", "layers", "positions", "labels")
 
@@ -33,6 +33,10 @@ _MEASURES = (
     ("knn_overlap", "Share of a token's nearest neighbours that two layers agree on",
      "Huh et al.: The Platonic Representation Hypothesis, ICML 2024"),
 )  # fmt: skip
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})  # the hooks too, which core looks for
 
 
 @hookimpl

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -169,7 +170,6 @@ def _grid(
     options: dict[str, Any] | None = None,
 ) -> Grid:
     from ecco_similarity import measures
-    from ecco_similarity.arrays import checked
 
     if permutations < 0 or bootstrap < 0:
         raise OptionError(f"bootstrap and permutations are numbers from 0, found {bootstrap} and {permutations}.")
@@ -177,9 +177,7 @@ def _grid(
         of = measures.measure(name, **(options or {}))
         if bootstrap:
             measures.check_draws(bootstrap, confidence)
-    sides = sides_of(ctx, stack)
-    with _said():
-        checked([x for side in sides for x in side.states], [label for side in sides for label in _labels(side)])
+    sides = _checked(sides_of(ctx, stack))
     n = len(sides[0].states[0])
     if name == "rsa" or (options or {}).get("kernel") == "rbf":
         _check_memory(n, 2 * sum(len(side.states) for side in sides) + 2)  # of each layer, and while shuffled
@@ -224,6 +222,15 @@ def _said(where: str = "", fix: str = "") -> Iterator[None]:
 
 def _labels(side: Side) -> list[str]:
     return [f"layer {layer} of {side.name}" if isinstance(layer, int) else str(layer) for layer in side.layers]
+
+
+def _checked(sides: Sequence[Side]) -> list[Side]:
+    from ecco_similarity.arrays import checked
+
+    with _said():
+        states = [x for side in sides for x in side.states]
+        found = iter(checked(states, [label for side in sides for label in _labels(side)]))
+    return [dataclasses.replace(side, states=[next(found) for _ in side.states]) for side in sides]
 
 
 def _prepared(of: Measure, side: Side) -> list[Any]:

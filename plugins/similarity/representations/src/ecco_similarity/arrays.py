@@ -70,7 +70,8 @@ def checked(arrays: Sequence[Any], names: Sequence[str] = ()) -> list[np.ndarray
         raise ValueError("similarity needs at least one array, found none.")
     found: list[np.ndarray] = []
     for number, given in enumerate(arrays):
-        name, x = names[number] if names else f"array {number + 1}", np.asarray(given)
+        name = names[number] if names else f"array {number + 1}"
+        x = _array(given, name)
         if x.ndim != 2 or x.dtype.kind not in "biuf":
             raise ValueError(f"{name} is a matrix (samples x units) of real numbers, found {_described(x)}.")
         x = x.astype(np.float32 if x.dtype.kind == "f" and x.dtype.itemsize <= 4 else np.float64, copy=False)
@@ -84,13 +85,24 @@ def checked(arrays: Sequence[Any], names: Sequence[str] = ()) -> list[np.ndarray
                 f"the arrays need the same samples in the same order, found {len(found[0])} and {len(x)}; rows are "
                 "samples (tokens), columns are units."
             )
-        if not np.isfinite(x.max() - x.min()):
+        least, most = float(x.min()), float(x.max())
+        if not np.isfinite(most - least):
             raise ValueError(f"{name} has {_not_finite(x)}; similarity needs finite numbers.")
         if (x == x[0]).all():
             raise ValueError(f"{name} is the same in all of its {len(x)} samples, so it is like nothing.")
-        largest = max(abs(x.max()), abs(x.min()))
-        found.append(x if 1e-6 < largest < 1e12 else x / largest)
+        largest = max(abs(least), abs(most))
+        found.append(x if 1e-6 < largest < 1e6 else x / largest)
     return found
+
+
+def _array(given: Any, name: str) -> np.ndarray:
+    try:
+        return np.asarray(given)
+    except (TypeError, ValueError, RuntimeError) as error:  # ragged lists, tensors of other types or with gradients
+        raise ValueError(
+            f"{name} is a matrix (samples x units) of real numbers, found a {type(given).__name__} that numpy cannot "
+            f"read: {str(error).rstrip('.')}."
+        ) from error
 
 
 def _described(x: np.ndarray) -> str:

@@ -39,12 +39,12 @@ def basis_of(x: np.ndarray) -> Basis:
     """Return an orthonormal basis of samples ``(sample, unit)`` minus their mean, by Cholesky where that is safe.
 
     The Gram matrix squares the condition number, so it is only trusted where it is well conditioned after every unit
-    was scaled to length 1; float32 is tried before float64. Else by singular values: directions that are no longer
-    than the rounding of the samples in their own type do not count.
+    was scaled to length 1, and its least direction is no rounding; float32 is tried before float64. Else by singular
+    values: directions that are no longer than the rounding of the samples in their own type do not count.
     """
     if len(x) > x.shape[1]:
         for kind in _ladder(x):
-            found = _by_cholesky(centred(x.astype(kind, copy=False)))
+            found = _by_cholesky(centred(x.astype(kind, copy=False)), _rounding(x))
             if found is not None:
                 return found
     return _by_svd(x)
@@ -55,21 +55,23 @@ def _ladder(x: np.ndarray) -> list[np.dtype[Any]]:
     return [*([x.dtype] if x.dtype == np.float32 and len(x) >= MANY else []), np.dtype(np.float64)]
 
 
-def _rounding(x: np.ndarray, lengths: np.ndarray | float = 1.0) -> float:
-    """How long a direction can be that is nothing but the samples' rounding, where units are divided by `lengths`."""
-    return float(4 * np.finfo(x.dtype).eps * np.sqrt(len(x)) * np.linalg.norm(np.abs(x).max(0) / lengths))
+def _rounding(x: np.ndarray) -> np.ndarray:
+    """How long each unit's rounding in the samples' type can be; a direction that is no longer than all is nothing."""
+    return np.asarray(4 * np.finfo(x.dtype).eps * np.sqrt(np.einsum("ij,ij->j", x, x, dtype=np.float64)))
 
 
-def _by_cholesky(x: np.ndarray) -> Basis | None:
+def _by_cholesky(x: np.ndarray, rounding: np.ndarray) -> Basis | None:
     from scipy.linalg import lapack
 
     gram = product(x, x)
     lengths = np.sqrt(np.diag(gram))
     if not lengths.all():
-        return _by_cholesky(x[:, lengths > 0])
+        return _by_cholesky(x[:, lengths > 0], rounding[lengths > 0])
     correlations = gram / np.outer(lengths, lengths)
     factor, failed = lapack.dpotrf(correlations, lower=1)
-    if failed or lapack.dpocon(factor, np.abs(correlations).sum(0).max(), uplo="L")[0] < _WELL[x.dtype]:
+    size = np.abs(correlations).sum(0).max()
+    least = 0.0 if failed else lapack.dpocon(factor, size, uplo="L")[0]
+    if least < max(_WELL[x.dtype], np.sum((rounding / lengths) ** 2) / size):
         return None
     factor = np.asfortranarray(lengths[:, None] * factor)
     return Basis(x, factor, factor.T)
@@ -82,7 +84,7 @@ def _by_svd(x: np.ndarray) -> Basis:
     varying = moved.any(0)
     lengths = np.sqrt((moved[:, varying] ** 2).sum(0))
     left, sizes, right = svd(moved[:, varying] / lengths, full_matrices=False, check_finite=False)
-    kept = sizes > _rounding(x[:, varying], lengths)
+    kept = sizes > np.linalg.norm(_rounding(x)[varying] / lengths)
     return Basis(left[:, kept], None, sizes[kept, None] * right[kept] * lengths)
 
 
@@ -187,19 +189,20 @@ def principal(x: np.ndarray, n_components: int | None, variance: float) -> np.nd
     n, d = x.shape
     if n_components is not None and n_components > min(n - 1, d):
         raise ValueError(f"n_components is {n_components}, and {n} samples of {d} units have at most {min(n - 1, d)}.")
+    rounding = float(np.linalg.norm(_rounding(x)))
     for kind in _ladder(x):
-        found = _by_gram(centred(x.astype(kind, copy=False)), n_components, variance)
+        found = _by_gram(centred(x.astype(kind, copy=False)), n_components, variance, rounding)
         if found is not None:
             return found
     left, sizes, _ = svd(centred(x.astype(np.float64)), full_matrices=False, check_finite=False)
-    rank = int((sizes > _rounding(x)).sum())
+    rank = int((sizes > rounding).sum())
     count = min(_count(sizes**2, variance), rank) if n_components is None else n_components
     if count > rank:
         raise ValueError(f"n_components is {count}, and the samples vary in {rank} directions only.")
     return np.asarray(left[:, :count] * sizes[:count])
 
 
-def _by_gram(x: np.ndarray, n_components: int | None, variance: float) -> np.ndarray | None:
+def _by_gram(x: np.ndarray, n_components: int | None, variance: float, rounding: float) -> np.ndarray | None:
     """Scores by the eigenvectors of the smaller Gram matrix; None where its precision is too low for the last one."""
     from scipy.linalg import eigh
 
@@ -210,7 +213,7 @@ def _by_gram(x: np.ndarray, n_components: int | None, variance: float) -> np.nda
     sizes, vectors = eigh(gram, subset_by_index=wanted, check_finite=False)
     sizes, vectors = sizes[::-1], vectors[:, ::-1]
     count = n_components or _count(sizes, variance)
-    if sizes[count - 1] < _SEEN[x.dtype] * sizes[0]:
+    if sizes[count - 1] < max(_SEEN[x.dtype] * sizes[0], rounding**2):
         return None
     vectors = vectors[:, :count]
     return np.asarray(x.astype(np.float64, copy=False) @ vectors if tall else vectors * np.sqrt(sizes[:count]))

@@ -12,6 +12,7 @@ import numpy as np
 from ecco_similarity.arrays import Measure, centred, product
 
 _ENTRIES = 16_000_000  # of one block of all Gram matrices
+_HUGE = 0.01  # share of all squared lengths; beside a sample that has more, float32 loses the others
 
 
 class Features:
@@ -50,8 +51,11 @@ class LinearCKA(Measure):
         return -1.0 if self.debiased else 0.0
 
     def prepare(self, x: np.ndarray) -> Features:
-        """Return the centred samples."""
-        return Features(centred(x), self.debiased)
+        """Return the centred samples, in float64 if one of them is huge."""
+        found = Features(centred(x), self.debiased)
+        if found.x.dtype == np.float32 and found.lengths.max() > _HUGE * found.lengths.sum():
+            found = Features(centred(x.astype(np.float64)), self.debiased)
+        return found
 
     def compare(self, a: Features, b: Features) -> float:
         """Return the alignment of two."""
@@ -142,10 +146,11 @@ class RBFCKA(Measure):
         median = float(np.median(distances))
         if not median > 0:
             raise ValueError("more than half of the distances between samples are 0, so the RBF kernel has no width.")
-        gram = np.exp(-(squareform(distances / median) ** 2) / (2 * self.sigma**2))
-        gram = _centred_without_diagonal(gram) if self.debiased else _centred_gram(gram)
+        pairs = np.exp(-((distances / median) ** 2) / (2 * self.sigma**2))
+        gram = squareform(pairs)
+        gram = _centred_without_diagonal(gram) if self.debiased else _centred_gram(gram + np.eye(len(gram)))
         norm = np.linalg.norm(gram)
-        if norm <= 1e-10 * len(gram):
+        if norm <= 1e-10 * len(gram) or np.ptp(pairs) <= 1e-10:
             raise ValueError(f"the RBF kernel of width {self.sigma} takes all samples for equally alike.")
         return np.asarray(gram / norm)
 
@@ -164,9 +169,8 @@ def _centred_gram(gram: np.ndarray) -> np.ndarray:
 
 
 def _centred_without_diagonal(gram: np.ndarray) -> np.ndarray:
-    """U-centring (Szekely & Rizzo 2014, eq. 2.5): inner products of such matrices are n (n - 3) HSIC_1."""
+    """U-centring (Szekely & Rizzo 2014, eq. 2.5) of a matrix with a diagonal of 0: products are n (n - 3) HSIC_1."""
     n = len(gram)
-    gram = gram - np.diag(np.diag(gram))
     sums = gram.sum(0) / (n - 2)
     found = gram - sums[:, None] - sums + gram.sum() / ((n - 1) * (n - 2))
     np.fill_diagonal(found, 0.0)

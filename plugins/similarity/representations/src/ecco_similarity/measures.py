@@ -70,9 +70,8 @@ def resampled(
     found = []
     for _ in draws:
         chosen = np.sort(rng.choice(n, size=round(SHARE * n), replace=False))
-        some = [[x[chosen] for x in side] for side in (rows, columns or ())]
-        checked([*some[0], *some[1]])
-        found.append(_grid(of, some[0], columns and some[1]))
+        some = _checked([x[chosen] for x in rows], columns and [x[chosen] for x in columns])
+        found.append(_grid(of, *some))
     return np.stack(found)
 
 

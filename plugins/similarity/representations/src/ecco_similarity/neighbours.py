@@ -29,6 +29,17 @@ def _distances(x: np.ndarray, distance: str) -> np.ndarray:
     return np.asarray(pdist(rows, "cosine" if distance == "correlation" else distance))
 
 
+def _ranks(distances: np.ndarray) -> np.ndarray:
+    """Ranks, the mean rank for equal ones; neighbours in order that differ by rounding alone are equal."""
+    from scipy.stats import rankdata
+
+    order = np.argsort(distances)
+    ordered = distances[order]
+    groups = np.empty_like(order)
+    groups[order] = np.cumsum(np.diff(ordered, prepend=0.0) > _TIED * ordered[-1])
+    return np.asarray(rankdata(groups))
+
+
 def _check_distance(distance: str) -> None:
     if distance not in get_args(Distance):
         raise ValueError(f"distance is one of {', '.join(get_args(Distance))}, found {distance!r}.")
@@ -47,10 +58,8 @@ class RSA(Measure):
     def prepare(self, x: np.ndarray) -> np.ndarray:
         """Return the centred ranks of the distances ``(sample, sample)``, of norm 1 and with a diagonal of 0."""
         from scipy.spatial.distance import squareform
-        from scipy.stats import rankdata
 
-        distances = _distances(x, self.distance)
-        ranks = rankdata(np.where(distances > _TIED * distances.max(), distances, 0.0))
+        ranks = _ranks(_distances(x, self.distance))
         ranks -= ranks.mean()
         norm = np.linalg.norm(ranks) * np.sqrt(2)
         if not norm > 0:

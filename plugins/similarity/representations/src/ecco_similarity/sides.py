@@ -92,6 +92,11 @@ def _names(ctx: Context, grouped: Sequence[Sequence[Run]]) -> list[str]:
 def _places(ctx: Context, grouped: Sequence[Sequence[Run]], stack: str) -> list[list[Groups]]:
     """Per side and run the groups of positions that are averaged to one sample."""
     places: list[list[Groups]] = [[] for _ in grouped]
+    for run in (run for runs in grouped for run in runs):
+        if stack and stack not in run.transcript.tokens:
+            raise OptionError(
+                f"No stack {stack!r} in the run of {run.lm.name}; it has {', '.join(run.transcript.tokens)}."
+            )
     for runs in zip(*grouped):
         wanted = set(_positions(ctx, runs[0], stack))
         tokens = [run.transcript.tokens[stack or run.transcript.stack] for run in runs]
@@ -116,8 +121,6 @@ def _positions(ctx: Context, run: Run, stack: str) -> tuple[int, ...]:
     wanted = ctx.options["positions"]
     if not stack or stack == run.transcript.stack:
         return run.resolve_positions(wanted)
-    if stack not in run.transcript.tokens:
-        raise OptionError(f"No stack {stack!r} in this run; it has {', '.join(run.transcript.tokens)}.")
     if wanted is not None:
         raise OptionError(f"Positions count over the tokens of the {run.transcript.stack}; leave them out for {stack}.")
     return tuple(range(len(run.transcript.tokens[stack])))
@@ -132,7 +135,7 @@ def _side(ctx: Context, runs: Sequence[Run], name: str, groups: Sequence[Groups]
     for capture, of_run in zip(captures, groups):
         for found, (of_stack, site, layer) in zip(states, keys):
             values = capture.numpy(site, layer, of_stack)
-            if values.shape[0] != len(capture.tokens[of_stack]) or values.ndim < 2:
+            if values.shape[0] != len(capture.tokens[of_stack]) or values.ndim < 2 or site.endswith("pattern"):
                 raise OptionError(
                     f"Similarity needs a vector for each token, and {site} has the shape {values.shape}; take a site "
                     "such as resid_post, attn_out or mlp_post."
