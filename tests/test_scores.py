@@ -75,9 +75,9 @@ def test_a_model_whose_head_cannot_be_cut_is_explained_all_the_same(gpt2_double,
     run = gpt2_double("The captain is called Nora.")
     scores = run.scores([3, 5, 5, 2])
     expected = scores.values_and_gradients(*scores.inputs())
-    from ecco_core.models.scores import _Cuts
+    from ecco_core.models.cuts import Cuts
 
-    monkeypatch.setattr(_Cuts, "_at_head", lambda self, hidden: None)
+    monkeypatch.setattr(Cuts, "_at_head", lambda self, hidden: None)
     values, (grads,) = scores.values_and_gradients(*scores.inputs())
     torch.testing.assert_close(values, expected[0])
     torch.testing.assert_close(grads, expected[1][0])

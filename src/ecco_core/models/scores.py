@@ -4,14 +4,11 @@ from __future__ import annotations
 
 import contextlib
 import copy
-import functools
 import math
 import sys
-from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-import attrs
 import numpy as np
 import torch
 from torch import nn
@@ -21,11 +18,13 @@ from ecco_core.data.results import Source, Target, TokenScores
 from ecco_core.data.transcript import Transcript
 from ecco_core.errors import ArchitectureError, TargetError
 from ecco_core.models.architecture import Place
+from ecco_core.models.cuts import Cuts
 from ecco_core.models.feed import Feed
-from ecco_core.models.gradients import CHUNK, Cut, Pass, out_of_memory, values_and_gradients
+from ecco_core.models.gradients import CHUNK, Pass, out_of_memory, values_and_gradients
 from ecco_core.models.hooks import alone, evaluating, hooked, state_of
 from ecco_core.models.interventions import active, prompted
 from ecco_core.models.reading import without_cache
+from ecco_core.models.replacing import embedded_again, replaced
 from ecco_core.registry.structure import GENERATING
 
 ROWS_AT_ONCE = 1600  # batch × tokens of masked variants in one forward
@@ -372,22 +371,22 @@ class ScoreModule(nn.Module):
         before = 0 if past is None else int(past.get_seq_length())
         inputs, feed = self._fed(embeddings[-len(self.embeddings) :], upto, masked, before)
         rows = rows - before
-        replaced = [(Place(self.embeddings[s], "output"), f"{s} embeddings", t) for s, t in inputs.items()]
+        puts = [(Place(self.embeddings[s], "output"), f"{s} embeddings", t) for s, t in inputs.items()]
         if self._inside is not None:
             end = upto if self.stacks[0] == self.transcript.stack else None
-            replaced.append((self._inside[0], "values inside", embeddings[0][:, :end]))
+            puts.append((self._inside[0], "values inside", embeddings[0][:, :end]))
         length = feed.ids[self.transcript.stack].shape[1]
         apart = len(set(zip(which.tolist(), rows.tolist()))) == len(rows) and self._read is None
         deep = self._deep if apart else ()
-        cuts = _Cuts(self.model, rows, which, len(masked), batch, length, split=split, deep=deep)
+        cuts = Cuts(self.model, rows, which, len(masked), batch, length, split=split, deep=deep)
         read: list[torch.Tensor] = []
         with contextlib.ExitStack() as scope:
             scope.enter_context(evaluating(self.model))
             scope.enter_context(prompted(self.model, *([self.transcript.n_input_tokens] if self._shifted else [])))
-            scope.enter_context(_replaced(self.model, replaced, inside=bool(self._inside or self._read)))
+            scope.enter_context(replaced(self.model, puts, inside=bool(self._inside or self._read)))
             if self._again is not None:
                 ids, tensor = next(zip(feed.ids.values(), inputs.values()))
-                scope.enter_context(_embedded_again(self._again, ids, tensor))
+                scope.enter_context(embedded_again(self._again, ids, tensor))
             scope.enter_context(self._scope())
             if self._read is not None:
                 scope.enter_context(hooked(self._read, read.append))
@@ -448,155 +447,3 @@ class ScoreModule(nn.Module):
         contrast = self._contrast[places].to(logits.device)
         picked = pick(self._wanted[places])
         return picked - pick(contrast) * (contrast >= 0) if bool((contrast >= 0).any()) else picked
-
-
-@contextlib.contextmanager
-def _replaced(model: nn.Module, tensors: Sequence[tuple[Place, str, torch.Tensor]], *, inside: bool) -> Iterator[None]:
-    """Have tensors take the place of what passes in the forward of the block, before interventions see it.
-
-    Raises:
-        ArchitectureError: something does not pass exactly once or, `inside` of the model, lies token by token.
-    """
-    uses: Counter[str] = Counter()
-
-    def put(what: str, new: torch.Tensor, old: torch.Tensor) -> torch.Tensor:
-        uses[what] += 1
-        placed = _laid_out(new, old)
-        if placed.ndim == 3 and len(placed) != len(new) and inside:
-            raise ArchitectureError(f"{type(model).__name__} lays out tokens before entries inside.")
-        return placed * 1  # a model that edits its embeddings in place must not edit ours
-
-    with contextlib.ExitStack() as scope:
-        for place, what, tensor in tensors:
-            scope.enter_context(hooked(place, functools.partial(put, what, tensor), first=True))
-        yield
-    for n, what in ((uses[what], what) for _, what, _ in tensors if uses[what] != 1):
-        raise ArchitectureError(f"{type(model).__name__} passes its {what} {n} times in one forward, not once.")
-
-
-def _laid_out(new: torch.Tensor, old: torch.Tensor) -> torch.Tensor:
-    """Return ``(batch, token, unit)`` in the layout of what it replaces, which is of the same tokens in each entry.
-
-    OPT's neurons are ``(batch · token, unit)``, XLNet's embeddings ``(token, batch, unit)``.
-
-    Raises:
-        ArchitectureError: it is none of these.
-    """
-    swapped = new.transpose(0, 1)
-    if old.ndim == 2 and old.numel() == new.numel():
-        return new.flatten(0, 1)
-    if old.shape == swapped.shape and (
-        old.shape != new.shape or bool((old == old[:, :1]).all() > (old == old[:1]).all())
-    ):
-        return swapped
-    if old.shape != new.shape:
-        raise ArchitectureError(f"What passes here is {tuple(old.shape)}; its replacement is {tuple(new.shape)}.")
-    return new
-
-
-@contextlib.contextmanager
-def _embedded_again(module: nn.Module, ids: torch.Tensor, embeddings: torch.Tensor) -> Iterator[None]:
-    """Put embeddings in where a decoder embeds the encoder's tokens, as they are or one place later."""
-    seen: list[torch.Tensor] = []
-
-    def change(embedded: torch.Tensor) -> torch.Tensor:
-        given = seen[-1]
-        if given.shape == ids.shape and bool((given == ids).all()):
-            return embeddings * 1
-        if given.shape == ids.shape and bool((given[:, 1:] == ids[:, :-1]).all()):
-            return torch.cat([embedded[:, :1], embeddings[:, :-1]], 1)
-        raise ArchitectureError("The decoder reads other tokens than the encoder; its inputs cannot be substituted.")
-
-    with hooked(Place(module, "input"), seen.append), hooked(Place(module, "output"), change, first=True):
-        yield
-
-
-@attrs.define
-class _Cuts:
-    """Hooks on a forward: only the targets' rows enter the head and, with `split`, the graph is cut.
-
-    What follows the last attention treats each position by itself, so it is passed backwards once for all targets.
-    That is not taken on trust: gradients past the cut to the inputs, or at any row but the target's own, forbid it;
-    targets weighted differently tell gradients at each other's rows.
-    A model whose head does not see one tensor ``(variant · batch, token, unit)`` exactly once is left as it is.
-
-    Attributes:
-        rows, which: ``(target,)``, the row of each target, and the variant that it is in.
-        deep: what enters the last block, and the output projection of its attention; none if it is not to be cut there.
-    """
-
-    model: Any
-    rows: torch.Tensor
-    which: torch.Tensor
-    variants: int
-    batch: int
-    length: int
-    split: bool
-    deep: Sequence[Place] = ()
-    applied: bool = False
-    _ends: list[tuple[torch.Tensor, torch.Tensor]] = attrs.field(factory=list)  # (before, after) each cut
-    _head: tuple[torch.Tensor, torch.Tensor, torch.Tensor] | None = None  # all that enters it; the rows, cut in two
-
-    @contextlib.contextmanager
-    def placed(self) -> Iterator[None]:
-        """Hook the head, and the last block, for the time of the block."""
-        head = self.model.get_output_embeddings() if hasattr(self.model, "get_output_embeddings") else None
-        with contextlib.ExitStack() as scope:
-            if isinstance(head, nn.Module):
-                scope.enter_context(hooked(Place(head, "input"), self._at_head))
-                for place in self.deep if self.split and torch.is_grad_enabled() else ():
-                    scope.enter_context(hooked(place, self._cut))
-            yield
-
-    def chosen(self, tensor: torch.Tensor) -> torch.Tensor:
-        """The targets' rows ``(batch, target, unit)`` of ``(variant · batch, token, unit)``."""
-        apart = tensor.view(self.variants, self.batch, *tensor.shape[1:])
-        return apart[self.which.to(tensor.device), :, self.rows.to(tensor.device)].transpose(0, 1)
-
-    def _fits(self, tensor: torch.Tensor) -> bool:
-        return tensor.ndim == 3 and tensor.shape[:2] == (self.variants * self.batch, self.length)
-
-    def _cut(self, tensor: torch.Tensor) -> torch.Tensor | None:
-        if not self._fits(tensor) or not tensor.requires_grad:
-            return None
-        self._ends.append((tensor, tensor.detach().requires_grad_()))
-        return self._ends[-1][1] * 1  # a model that adds in place must not change a leaf
-
-    def _at_head(self, hidden: torch.Tensor) -> torch.Tensor | None:
-        if self.applied:
-            raise ArchitectureError(f"{type(self.model).__name__} uses its head more than once in one forward.")
-        if not self._fits(hidden):
-            return None
-        self.applied = True
-        rows = self.chosen(hidden)
-        if not (self.split and torch.is_grad_enabled()):
-            return rows
-        self._head = (hidden, rows, rows.detach().requires_grad_())
-        return self._head[2]
-
-    def done(self, scores: torch.Tensor, inputs: Sequence[torch.Tensor]) -> tuple[Cut, ...] | None:
-        """The cuts, with the gradients of ``scores`` ``(batch, target)``; None if it must not be cut so deep."""
-        ends = self._ends[::-1]
-        if self._head is None or (self.deep and len(ends) != len(self.deep)):
-            return None if self.deep else ()
-        hidden, rows, leaf = self._head
-        (of_head,) = torch.autograd.grad(scores.sum(), leaf)
-        if not self.deep:
-            return (Cut(hidden, of_head),)
-        weights = torch.pow(2.0, -torch.arange(len(self.rows)))[:, None].to(of_head)  # tell a target's from the others'
-        wanted = [*(end for _, end in ends), *inputs]
-        found, weighted = (
-            torch.autograd.grad(rows, wanted, of_head * w, retain_graph=True, allow_unused=True) for w in (1, weights)
-        )
-        cuts = []
-        for n, (root, _) in enumerate(ends):
-            own, other = found[n], weighted[n]
-            if own is None or other is None or own.count_nonzero() > self.chosen(own).count_nonzero():
-                return None
-            alone = self.chosen(own) * weights.to(own)
-            if not bool(alone.isfinite().all()) or not torch.allclose(
-                self.chosen(other), alone, rtol=1e-3, atol=1e-6 * float(alone.abs().max())
-            ):
-                return None
-            cuts.append(Cut(root, self.chosen(own), start=ends[n + 1][1] if n + 1 < len(ends) else None))
-        return None if any(past is not None for past in found[len(ends) :]) else tuple(cuts)
