@@ -22,7 +22,7 @@ $(VENV)/installed: constraints.txt requirements-dev.txt pyproject.toml $(wildcar
 	touch $@
 
 test: $(VENV)/installed browser lint
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n 2 --dist loadfile  # each test runs on one thread
 
 lint: $(VENV)/installed
 	$(BIN)/ruff check .
