@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 import inspect
-import shlex
-import textwrap
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
+from ecco_core import errors
 from ecco_core.cli.main import quiet_transformers
 from ecco_core.cli.run import check_suffixes
-from ecco_core.errors import AnalysisNotFoundError
 
 if TYPE_CHECKING:
     from ecco_core.data.results import Result
@@ -30,16 +28,6 @@ TWICE = "apple river stone cloud apple river stone cloud apple river stone cloud
 CODE = (
     "The function open(file, mode) returns a file object. See also: print(), and the list [1, 2, 3].\n\n"
     "    >>> print(len([1, 2]))\n    2\n\n    >>> str(3)"
-)
-READ = (
-    textwrap.indent,
-    textwrap.shorten,
-    textwrap.fill,
-    textwrap.wrap,
-    shlex.quote,
-    shlex.join,
-    shlex.split,
-    inspect.cleandoc,
 )
 BRACKET = {"token": "(", "n_neurons": 3}
 CLASSIFIER, OPPOSITE = "tiny:classifier", "positive"
@@ -69,7 +57,7 @@ def demo(save: Path) -> None:
         try:
             for line in chapter(run, save):
                 click.echo(line, color=True)
-        except AnalysisNotFoundError as error:  # a plugin is not installed
+        except errors.AnalysisNotFoundError as error:  # a plugin is not installed
             click.echo(f"{error}\n")
 
 
@@ -123,7 +111,10 @@ def _read_off(run: Run, save: Path) -> Iterator[str]:
     from ecco_core.running import analyze
 
     yield "\nFrom which layer on can classes of Python tokens be read off, and would a probe learn anything?\n"
-    sources = run.lm([inspect.getsource(function) for function in READ])
+    functions = [function for _, function in inspect.getmembers(errors, inspect.isfunction)]
+    sources = run.lm(
+        [inspect.getsource(function) for function in (*functions, _copied, _read_off, _page, demo.callback)]
+    )
     yield _shown(analyze("probe", sources, concept="python", splits=3))
 
 

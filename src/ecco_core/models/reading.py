@@ -62,9 +62,10 @@ def read(
         for key, place in places.items():
             if key not in (*logits, *reported):
                 scope.enter_context(hooked(place, functools.partial(keep, key)))
-        runner: Any = model if logits or len(architecture.stacks) > len(feed.ids) else base_of(model)
-        if runner is base_of(model) and {"encoder"} == {stack for stack, _, _ in keys} < set(architecture.stacks):
-            runner = runner.get_encoder() if set(feed.ids) == {"encoder"} else runner  # T5's needs no answer
+        whole = bool(logits) or len(architecture.stacks) > len(feed.ids)
+        runner: Any = model if whole else base_of(model)
+        if runner is base_of(model) and set(feed.ids) == {"encoder"} and len(architecture.stacks) > 1:
+            runner = runner.get_encoder()  # a bare T5 runs no decoder without an answer
         output = runner(**feed.arguments(), **without_cache(runner), **extra, return_dict=True)
     for key in logits:
         keep(key, output.logits)

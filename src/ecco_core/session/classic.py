@@ -121,7 +121,7 @@ class ClassicRun:
         return tuple(self.capture("resid_post", stack=stack).stacked("resid_post", stack)[:, None])
 
 
-def texts_of(tokenized: Mapping[str, Any]) -> list[list[int]]:
+def ids_of(tokenized: Mapping[str, Any]) -> list[list[int]]:
     """The ids of each sequence that a tokenizer returned, without padding.
 
     Raises:

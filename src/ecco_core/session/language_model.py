@@ -22,7 +22,7 @@ from ecco_core.registry import lookup
 from ecco_core.registry.by_hand import structure_of
 from ecco_core.registry.structure import GENERATING, Structure
 from ecco_core.session import generating
-from ecco_core.session.classic import texts_of
+from ecco_core.session.classic import ids_of
 from ecco_core.session.run import Run, Runs
 from ecco_core.texts.tokenizing import chat, encode, tokens_of
 
@@ -195,7 +195,7 @@ class LanguageModel:
         What the tokenizer makes of texts is taken too, as in the original library.
         """
         if isinstance(text, Mapping):
-            rows = texts_of(text)
+            rows = ids_of(text)
             for ids in rows:
                 self._check_length(len(ids), 0)
             return self._run(rows[0]) if len(rows) == 1 else Runs(map(self._run, rows))

@@ -2,6 +2,7 @@ from ecco_core import LabelledArray, TokenGrid
 
 
 def resid_norm(resid_post):
+    """Length of each token's state ``(token,)``."""
     return resid_post.norm(dim=-1)
 
 
