@@ -260,6 +260,7 @@ def _fitted(x: Array, y: Array, classifier: str, penalty: float, hidden_units: i
     from sklearn.neural_network import MLPClassifier
     from sklearn.pipeline import make_pipeline
     from sklearn.preprocessing import StandardScaler
+    from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
 
     if (y == y[0]).all():  # the training part of a control task with few types
         model: Any = DummyClassifier()
@@ -268,7 +269,8 @@ def _fitted(x: Array, y: Array, classifier: str, penalty: float, hidden_units: i
     else:
         # all rows at once: in mini-batches, scikit-learn would weigh the penalty once per batch
         model = MLPClassifier((hidden_units,), solver="lbfgs", alpha=penalty, max_iter=500, random_state=seed)
-    with warnings.catch_warnings(record=True) as caught:
+    # on problems this small, threads of BLAS wait for each other: two take 15 times as long as one
+    with threadpool_limits(1), warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         pipeline = make_pipeline(StandardScaler(), model).fit(x, y)
     stopped = [w for w in caught if issubclass(w.category, ConvergenceWarning)]
