@@ -112,9 +112,7 @@ def _read_off(run: Run, save: Path) -> Iterator[str]:
 
     yield "\nFrom which layer on can classes of Python tokens be read off, and would a probe learn anything?\n"
     functions = [function for _, function in inspect.getmembers(errors, inspect.isfunction)]
-    sources = run.lm(
-        [inspect.getsource(function) for function in (*functions, _copied, _read_off, _page, demo.callback)]
-    )
+    sources = run.lm([inspect.getsource(function) for function in (*functions, _copied, _read_off, _page, _neurons)])
     yield _shown(analyze("probe", sources, concept="python", splits=3))
 
 

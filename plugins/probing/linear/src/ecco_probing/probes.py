@@ -260,7 +260,7 @@ def _fitted(x: Array, y: Array, classifier: str, penalty: float, hidden_units: i
     from sklearn.neural_network import MLPClassifier
     from sklearn.pipeline import make_pipeline
     from sklearn.preprocessing import StandardScaler
-    from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
+    from threadpoolctl import threadpool_limits
 
     if (y == y[0]).all():  # the training part of a control task with few types
         model: Any = DummyClassifier()
