@@ -5,7 +5,7 @@ from __future__ import annotations
 import inspect
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -111,7 +111,7 @@ def _read_off(run: Run, save: Path) -> Iterator[str]:
     from ecco_core.running import analyze
 
     yield "\nFrom which layer on can classes of Python tokens be read off, and would a probe learn anything?\n"
-    functions = [function for _, function in inspect.getmembers(errors, inspect.isfunction)]
+    functions: list[Any] = [function for _, function in inspect.getmembers(errors, inspect.isfunction)]
     sources = run.lm([inspect.getsource(function) for function in (*functions, _copied, _read_off, _page, _neurons)])
     yield _shown(analyze("probe", sources, concept="python", splits=3))
 
