@@ -14,7 +14,6 @@ def norms(ctx, *, order: float = 2.0) -> TokenGrid:
     """
     capture = ctx.capture(ctx.site, layers=ctx.layers)
     values = capture.stacked(ctx.site).float().norm(p=order, dim=-1)  # (layer, token)
-    tokens = [f"{p} {text}" for p, text in enumerate(ctx.run.tokens.labels)]
-    labels = {"layer": capture.layers(ctx.site), "position": tokens}
+    labels = {"layer": capture.layers(ctx.site), "position": [f"{p} {t}" for p, t in enumerate(ctx.run.tokens.labels)]}
     grid = LabelledArray(values.cpu().numpy(), ("layer", "position"), labels)
     return TokenGrid(title=f"Norms of {ctx.site}", quantity=f"L{order:g} norm", values=grid)
