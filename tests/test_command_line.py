@@ -222,3 +222,33 @@ def test_lists_keep_the_blanks_of_tokens_and_none_that_numbers_have():
     code, out, err = run_ecco("run", "saliency", *text, "--targets", "3, 4", "--features", "0:2, 2:4")
     assert code == 0, err
     assert out.count("position ") == 2
+
+
+def test_methods_of_several_texts_take_them_one_by_one_or_from_a_file(tmp_path):
+    lines = tmp_path / "texts.txt"
+    lines.write_text("Once upon a time there was a dog.\r\n\nThe dog was very happy that day.\n", encoding="utf-8")
+    from_file = run_ecco("run", "rsa", "-m", "tiny:prose", "--texts", str(lines), "--layers", "0,1", "--bootstrap", "0")
+    each = [part for line in lines.read_text().splitlines() if line for part in ("-t", line)]
+    one_by_one = run_ecco("run", "rsa", "-m", "tiny:prose", *each, "--layers", "0,1", "--bootstrap", "0")
+    assert from_file[0] == 0, from_file
+    assert from_file[1:] == one_by_one[1:]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "told"),
+    [
+        (["saliency"], "saliency works on one text, found 0. Give each with -t, or a file with --texts."),
+        (["saliency", "-t", "One", "-t", "Two"], "saliency works on one text, found 2."),
+        (["probe", "--labels", "a,b"], "probe works on one text or more, found 0."),
+        (["probe", "--texts", "{blank}"], "blank.txt': it has one on each line that is not blank."),
+        (["probe", "--texts", "{missing}"], "No such file"),
+    ],
+)
+def test_a_wrong_number_of_texts_is_said(tmp_path, arguments, told):
+    (tmp_path / "blank.txt").write_text(" \n\n")
+    files = {name: str(tmp_path / f"{name}.txt") for name in ("blank", "missing")}
+    name, *rest = (argument.format(**files) for argument in arguments)
+    code, out, err = run_ecco("run", name, "-m", "tiny:prose", *rest)
+    assert (code, out) == (2, "")
+    assert told in err
+    assert "Traceback" not in err

@@ -12,6 +12,7 @@ from hypothesis import given, strategies as st
 
 import ecco_core as ecco
 from ecco_core.options import convert, fill, options_of, type_name
+from ecco_core.running import options_for
 
 
 def example(
@@ -117,3 +118,27 @@ def test_a_missing_option_is_named():
 def test_types_are_described_for_people():
     assert type_name(int | Sequence[int] | None) == "int or sequence of int or None"
     assert type_name(Literal["a", "b"]) == "'a' or 'b'"
+
+
+def relevance(ctx, *, rule: str = "a"):
+    """Nothing."""
+
+
+def _spec(**fields):
+    return ecco.AnalysisSpec(name="relevance", summary="x", target="m:f", takes=("targets", "sites"), **fields)
+
+
+def test_an_analysis_may_have_other_defaults_of_the_common_options():
+    plain, own = options_for(_spec(), relevance), options_for(_spec(defaults={"score": "logit"}), relevance)
+    assert (plain["score"].default, own["score"].default) == ("logprob", "logit")
+    assert {name for name in plain if plain[name] != own[name]} == {"score"}
+    assert hash(_spec(defaults={"score": "logit"})) is not None
+
+
+@pytest.mark.parametrize(
+    ("defaults", "told"),
+    [({"layers": 1}, "has a default of 'layers', which it does not take"), ({"score": "logits"}, "mean 'logit'")],
+)
+def test_defaults_of_what_is_not_there_are_refused(defaults, told):
+    with pytest.raises(ecco.EccoError, match=told):
+        options_for(_spec(defaults=defaults), relevance)

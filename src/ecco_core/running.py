@@ -52,8 +52,13 @@ def options_for(spec: AnalysisSpec, function: Callable[..., Any]) -> dict[str, O
         PluginError: one of its own has a name that is taken.
     """
     rows = [row for group in (*spec.takes, "seed") for row in _GROUPS[group]]
-    common = {name: Option(name, annotation, default, False, text) for name, annotation, default, text in rows}
+    common = {
+        name: Option(name, annotation, convert(spec.defaults.get(name, default), annotation, name), False, text)
+        for name, annotation, default, text in rows
+    }
     own = options_of(function)
+    if unknown := spec.defaults.keys() - common.keys():
+        raise PluginError(f"The analysis {spec.name!r} has a default of {min(unknown)!r}, which it does not take.")
     of_commands = {"model", "text", "max_new_tokens", "output", "task", "save", "help"}
     taken = [name for name in own if name in common.keys() | of_commands]
     if taken:
@@ -83,13 +88,13 @@ class Context:
     """What an analysis is given: runs, common options already checked, and ways to compute.
 
     Attributes:
-        runs: the runs it works on; `run` the first, `pair` the first two.
+        runs: the runs it works on; `run` the first, `pair` the first two of them.
         options: option -> value, common and own.
         rng: numpy random generator started from the seed; `seed` that seed.
     """
 
     def __init__(self, runs: Sequence[Run], spec: AnalysisSpec, options: Mapping[str, Any]) -> None:
-        self.runs = tuple(runs)
+        self.runs, self.run, self.pair = tuple(runs), runs[0], tuple(runs[:2])
         self.spec = spec
         self.options = dict(options)
         self.seed: int = self.options["seed"]
@@ -97,16 +102,6 @@ class Context:
             raise OptionError(f"seed is a number from 0, found {self.seed}.")
         self.rng = np.random.default_rng(self.seed)
         self.notes: list[str] = []
-
-    @property
-    def run(self) -> Run:
-        """The run, or the first of several."""
-        return self.runs[0]
-
-    @property
-    def pair(self) -> tuple[Run, Run]:
-        """The two runs to compare."""
-        return self.runs[0], self.runs[1]
 
     @property
     def labels(self) -> tuple[str, ...]:

@@ -6,7 +6,7 @@ import sys
 import types
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, Literal, Union, get_args, get_origin
+from typing import Any, Literal, TextIO, Union, get_args, get_origin
 
 import click
 
@@ -19,10 +19,10 @@ class Methods(click.Group):
     """One command per installed analysis."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
-        """Names of the analyses that work on one run."""
+        """Names of the analyses."""
         from ecco_core.plugin.manager import plugins
 
-        return sorted({o.spec.name for o in plugins().offers("ecco_analyses") if o.spec.inputs == "run"})
+        return sorted({o.spec.name for o in plugins().offers("ecco_analyses")})
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command:
         """Build the command from the spec and the signature of its target."""
@@ -32,9 +32,11 @@ class Methods(click.Group):
         """List names and summaries from the specs alone, without loading any target."""
         from ecco_core.plugin.manager import plugins
 
-        offers = [o for o in plugins().offers("ecco_analyses") if o.spec.inputs == "run"]
-        with formatter.section("Methods"):
-            formatter.write_dl([(o.spec.name, o.spec.summary) for o in sorted(offers, key=lambda o: o.spec.name)])
+        offers = sorted(plugins().offers("ecco_analyses"), key=lambda offer: offer.spec.name)
+        for inputs, titled in (("run", ""), ("runs", " of several texts"), ("pair", " of two texts")):
+            if rows := [(o.spec.name, o.spec.summary) for o in offers if o.spec.inputs == inputs]:
+                with formatter.section(f"Methods{titled}"):
+                    formatter.write_dl(rows)
 
 
 @click.group(cls=Methods, subcommand_metavar="METHOD [OPTIONS]")
@@ -98,7 +100,7 @@ def command_for(name: str) -> click.Command:
     return click.Command(
         name,
         params=[*_text_parameters(), *own],
-        callback=_callback(name, list(options)),
+        callback=_callback(name, offer.spec.inputs, list(options)),
         help=about,
         context_settings={"help_option_names": ["-h", "--help"]},
     )
@@ -107,7 +109,16 @@ def command_for(name: str) -> click.Command:
 def _text_parameters() -> list[click.Parameter]:
     return [
         click.Option(["-m", "--model"], required=True, help="Name on the hub, local folder, or source:name."),
-        click.Option(["-t", "--text"], required=True, help="The prompt; '-' reads it from standard input."),
+        click.Option(
+            ["-t", "--text"],
+            multiple=True,
+            help="The prompt; '-' reads it from standard input. May be repeated, for methods of several texts.",
+        ),
+        click.Option(
+            ["--texts"],
+            type=click.File(encoding="utf-8"),
+            help="A file of prompts, one on each line; '-' reads standard input.",
+        ),
         click.Option(
             ["-n", "--max-new-tokens"],
             type=click.IntRange(min=0),
@@ -174,38 +185,57 @@ def _click_type(annotation: Any) -> Any:
     return annotation if annotation in (bool, int, float, str) else None
 
 
-def _callback(name: str, options: list[str]) -> Callable[..., None]:
+def _callback(name: str, inputs: str, options: list[str]) -> Callable[..., None]:
     def callback(
         model: str,
-        text: str,
+        text: tuple[str, ...],
+        texts: TextIO | None,
         max_new_tokens: int | None,
         output: str | None,
         task: str | None,
         save: tuple[Path, ...],
         **given: Any,
     ) -> None:
-        from ecco_core import rendering
+        from ecco_core import analyze, rendering
         from ecco_core.cli.main import quiet_transformers
         from ecco_core.session.opening import from_pretrained
 
         check_suffixes(save)
-        if text == "-":
-            text = sys.stdin.read().rstrip("\n")
+        prompts = _prompts(name, inputs, text, texts)
         chosen = {k: v for k, v in given.items() if v is not None and k in options}
         quiet_transformers()
         lm = from_pretrained(model, task=task)
         if output is not None:
-            run_ = lm.generate(text, max_new_tokens, output=output)
+            runs = [lm.generate(prompt, max_new_tokens, output=output) for prompt in prompts]
         elif lm.task in GENERATING or max_new_tokens:
-            run_ = lm.generate(text, 10 if max_new_tokens is None else max_new_tokens)
+            runs = [lm.generate(prompt, 10 if max_new_tokens is None else max_new_tokens) for prompt in prompts]
         else:
-            run_ = lm(text)
-        result = run_.analyze(name, **chosen)
+            runs = [lm(prompt) for prompt in prompts]
+        result = analyze(name, runs, **chosen)
         click.echo(rendering.terminal_or_plain(result), color=True)
         for path in save:
             click.echo(f"Wrote {result.save(path)}", err=True)
 
     return callback
+
+
+def _prompts(name: str, inputs: str, text: tuple[str, ...], texts: TextIO | None) -> list[str]:
+    """The texts that were given, as many as the method works on.
+
+    Raises:
+        OptionError: these are not that many.
+    """
+    found = [sys.stdin.read().rstrip("\n") if one == "-" else one for one in text]
+    if texts is not None:
+        lines = [line.rstrip("\r\n") for line in texts]
+        found += [line for line in lines if line.strip()]
+        if not any(map(str.strip, lines)):
+            raise OptionError(f"No text in {texts.name!r}: it has one on each line that is not blank.")
+    expected = {"run": ("one text", len(found) == 1), "pair": ("two texts", len(found) == 2)}
+    told, fits = expected.get(inputs, ("one text or more", bool(found)))
+    if not fits:
+        raise OptionError(f"{name} works on {told}, found {len(found)}. Give each with -t, or a file with --texts.")
+    return found
 
 
 def check_suffixes(paths: tuple[Path, ...]) -> None:

@@ -6,7 +6,7 @@ _ANALYSES = {
     "ecco-captum": """integrated_gradients ig saliency input_x_gradient grad_x_input feature_ablation occlusion
         feature_permutation shapley_value_sampling svs shapley_values kernel_shap lime deep_lift dl deep_lift_shap dls
         gradient_shap gs noise_tunnel smoothgrad guided_backprop gb deconvolution deconv guided_grad_cam gg
-        guided_gradcam lrp layer_relevance_propagation gradient layer_integrated_gradients lig layer_deep_lift
+        guided_gradcam captum_lrp layer_relevance_propagation gradient layer_integrated_gradients lig layer_deep_lift
         layer_gradient_x_activation layer_conductance internal_influence neuron_gradient neuron_conductance
         neuron_integrated_gradients""",
     "ecco-attention": "attention head_scores raw_attention attention_rollout attention_flow attention_norms",

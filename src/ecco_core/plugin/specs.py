@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import importlib
+from collections.abc import Mapping
 from typing import Any, Literal
 
 import attrs
 from attrs import validators
 
-from ecco_core.data.fields import as_tuple
+from ecco_core.data.fields import as_dict, as_tuple
 
 OPTION_GROUPS = ("targets", "features", "sites", "layers", "positions", "labels")
 
@@ -45,7 +46,7 @@ class AnalysisSpec(_Spec):
         produces: the kind of result, a name such as ``"TokenScores"``.
         inputs: what it takes: one ``run``, a ``pair``, or several ``runs``.
         takes: groups of options that core owns and that it uses (``targets features sites layers positions labels``);
-            core parses and checks them and hands them over in ``ctx``.
+            core parses and checks them and hands them over in ``ctx``. `defaults`: of these options, where not core's.
         needs_model: whether it cannot work from a saved run.
         tags: words to find it by. `reference`: paper or page of its formula.
     """
@@ -53,6 +54,7 @@ class AnalysisSpec(_Spec):
     produces: str = "TokenScores"
     inputs: Literal["run", "pair", "runs"] = attrs.field(default="run", validator=_INPUTS)
     takes: tuple[str, ...] = attrs.field(default=(), converter=as_tuple, validator=_GROUPS)
+    defaults: Mapping[str, Any] = attrs.field(factory=dict, converter=as_dict, hash=False)
     needs_model: bool = False
     aliases: tuple[str, ...] = attrs.field(default=(), converter=as_tuple, validator=_TEXTS)
     tags: tuple[str, ...] = attrs.field(default=(), converter=as_tuple, validator=_TEXTS)

@@ -184,7 +184,7 @@ COMMON = "targets, contrast, score, features, seed"
         ("occlusion", "windows", r"Did you mean 'window'\?"),
         ("occlusion", "aggregation", f"It takes: {COMMON}, window, stride, baseline, internal_batch_size"),
         ("shapley_values", "n_samples", f"It takes: {COMMON}, baseline, internal_batch_size"),
-        ("lrp", "rule", f"It takes: {COMMON}"),
+        ("captum_lrp", "rule", f"It takes: {COMMON}"),
         ("dl", "n_steps", "the analysis 'deep_lift' has no option 'n_steps'"),
     ],
 )
@@ -260,7 +260,7 @@ CLASSES = ("-m", "tiny:classifier", "-t", "The acting was wonderful.")
         ("gradient_shap --noise 1e30", "noise is at most 100"),
         ("guided_backprop", "has no ReLU, so GuidedBackprop would be the plain gradient"),
         ("guided_grad_cam", "Take deep_lift"),
-        ("lrp", "Captum's LRP has no rule for"),
+        ("captum_lrp", "Captum's LRP has no rule for"),
     ],
 )
 def test_the_command_line(capsys, command, message):

@@ -118,8 +118,8 @@ def test_where_it_is_what_it_says_nothing_is_marked(opt):
 
 
 def test_lrp_says_which_modules_have_no_rule(run):
-    with pytest.raises(ecco.OptionError, match=r"no rule for Conv1D \(8\), LayerNorm \(5\).*Take deep_lift"):
-        run.analyze("lrp")
+    with pytest.raises(ecco.OptionError, match=r"no rule for Conv1D \(8\), LayerNorm \(5\).*Take lrp"):
+        run.analyze("captum_lrp")
 
 
 @pytest.mark.parametrize("layer", [None, 0, -1])

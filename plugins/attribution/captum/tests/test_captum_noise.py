@@ -114,7 +114,7 @@ def test_what_perturbations_say_of_each_feature_is_averaged(run, monkeypatch, ki
     np.testing.assert_allclose(found.values.values[0], expected, rtol=0, atol=close * np.abs(expected).max())
 
 
-@pytest.mark.parametrize("name", [name for name in NAMES if name not in (*RANDOM, "lrp")])
+@pytest.mark.parametrize("name", [name for name in NAMES if name not in (*RANDOM, "captum_lrp")])
 def test_without_noise_it_is_the_method_itself(run, name):
     options = own_options(name) | ({"allow_degenerate": True} if name in GATED else {})
     options |= {"targets": [-1, 3], "features": ["0:2", "2:4", f"4:{len(run)}"]}
@@ -262,7 +262,7 @@ def test_many_copies_take_little_memory_and_few_forwards(run, monkeypatch):
         ({"method": "ig", "n_steps": 1}, "n_steps is at least 2, found 1"),
         ({"method": "neuron_gradient", "unit": 1, "layer": 1, "score": "prob"}, "has no contrast and no score"),
         ({"method": "guided_backprop"}, "guided_backprop is refused: a GPT2LMHeadModel has no ReLU"),
-        ({"method": "lrp"}, "Captum's LRP has no rule for"),
+        ({"method": "captum_lrp"}, "Captum's LRP has no rule for"),
         ({"n_samples": 0}, "n_samples is at least 1"),
         ({"noise": float("nan")}, "noise is at least 0"),
     ],

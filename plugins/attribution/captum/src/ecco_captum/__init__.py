@@ -27,7 +27,7 @@ _METHODS = (
      "Zeiler, Fergus: Visualizing and Understanding Convolutional Networks, ECCV 2014", ("deconv",)),
     ("guided_grad_cam", "backprop", "Guided gradients weighted by how much a block's units matter",
      "Selvaraju et al.: Grad-CAM, ICCV 2017", ("gg", "guided_gradcam")),
-    ("lrp", "backprop", "Layer-wise relevance by Captum's rules; says which modules have none",
+    ("captum_lrp", "backprop", "Layer-wise relevance by Captum's rules; says which modules have none",
      "Bach et al.: On Pixel-Wise Explanations, PLOS ONE 2015", ("layer_relevance_propagation",)),
     ("feature_ablation", "perturbation", "Drop of the score when one feature is taken away",
      "Zeiler, Fergus: Visualizing and Understanding Convolutional Networks, ECCV 2014", ()),

@@ -169,7 +169,7 @@ def _of_block(ctx: Context, layer: int | None) -> torch.Tensor:
     return torch.cat(found)
 
 
-def lrp(ctx: Context) -> TokenScores:
+def captum_lrp(ctx: Context) -> TokenScores:
     """Relevance passed back layer by layer, by Captum's rules: says which modules have none."""
     from collections import Counter
 
@@ -181,7 +181,7 @@ def lrp(ctx: Context) -> TokenScores:
     told = ", ".join(f"{name} ({count})" for name, count in without.most_common())
     raise OptionError(
         f"Captum's LRP has no rule for {told} of this {type(ctx.scores.model).__name__}, and none for what is computed "
-        "between modules, such as attention. Take deep_lift, whose rules cover these, or input_x_gradient."
+        "between modules, such as attention. Take lrp (pip install ecco-lrp) or deep_lift, whose rules cover these."
     )
 
 
