@@ -3,9 +3,10 @@
     python benchmarks/known_answers.py [--only PATTERN ...] [--models NAME ...] [--tables] [--json FILE]
 
 The models are the trained ones of ecco-tiny, the cases those that ship with them, of which the ones count that the
-model answers rightly. The methods are what ecco-captum offers at the time. Figures go to a JSON file, which is not
-committed, and from there as tables into the page. `--only` measures the methods whose names match, keeping the other
-figures of that file, `--models` is to go with it; `--tables` measures nothing. One thread, about half an hour.
+model answers rightly. The methods are what ecco-captum, ecco-lrp and ecco-attention offer at the time. Figures go to a
+JSON file, which is not committed, and from there as tables into the page. `--only` measures the methods whose names
+match, keeping the other figures of that file, `--models` is to go with it; `--tables` measures nothing. One thread,
+about half an hour.
 """
 
 from __future__ import annotations
@@ -37,6 +38,7 @@ ROOT = Path(__file__).parent.parent
 PAGE, FIGURES = ROOT / "docs" / "known-answers.md", ROOT / ".scratch" / "known_answers.json"
 BEGIN, END = "<!-- written by benchmarks/known_answers.py: begin -->\n", "<!-- end -->"
 MODELS = ("prose", "classifier", "masked", "seq2seq")
+EXPLAINING = ("ecco-captum", "ecco-lrp", "ecco-attention")
 ASKED = ("masked", "seq2seq")  # whose cases are a story and a question, apart
 SEEDS = (0, 1, 2)
 LAYER = 0  # of layer methods: later blocks have mixed the tokens
@@ -256,11 +258,12 @@ def second(run: ecco.Run) -> int:
 
 
 def methods() -> dict[str, Options]:
-    """What ecco-captum offers that explains an answer, with the options that it gets.
+    """What ecco-captum, ecco-lrp and ecco-attention offer that explains an answer, with the options that it gets.
 
     Methods for a neuron are left out: a neuron has no known answer. Those for a layer get the first.
     """
-    specs = [o.spec for o in plugins().offers("ecco_analyses") if o.distribution == "ecco-captum"]
+    offers = [o for o in plugins().offers("ecco_analyses") if o.distribution in EXPLAINING]
+    specs = [o.spec for o in offers if o.spec.produces == "TokenScores" and "targets" in o.spec.takes]
     modules = {spec.name: spec.target.split(":")[0].rpartition(".")[2] for spec in specs}
     return {
         name: {"layer": LAYER} if module == "layers" else {} for name, module in modules.items() if module != "neurons"
