@@ -59,6 +59,7 @@ def one_of_each_kind():
     yield ecco.Points(values=ecco.LabelledArray(np.eye(2), ("point", "axis")), labels=["a", "b"])
     yield ecco.Table(columns=["name", "n"], rows=[["x", 1], [None, 2.5]])
     yield ecco.Fitted(parameters={"weight": np.ones((2, 3), np.float16)}, settings={"steps": 3})
+    yield ecco.report([scores(), ecco.Table(title="more", columns=["n"], rows=[[1]])], title="both")
 
 
 EACH = list(one_of_each_kind())
@@ -110,15 +111,28 @@ def test_a_result_loads_in_a_process_without_model_and_plugin(tmp_path):
     grid = NormGrid(title="norms", values=ecco.LabelledArray(np.eye(3), ("layer", "position")))
     grid.save(tmp_path / "grid.ecco")
     scores().save(tmp_path / "scores.ecco")
+    ecco.report([grid, scores()]).save(tmp_path / "report.ecco")
     code = f"""
 import sys, json, ecco_core as ecco
 grid, scores = ecco.load({str(tmp_path / "grid.ecco")!r}), ecco.load({str(tmp_path / "scores.ecco")!r})
+first, second = ecco.load({str(tmp_path / "report.ecco")!r}).results
+assert first.title == grid.title and second.values.values.tolist() == scores.values.values.tolist()
 heavy = [m for m in ("torch", "transformers", "captum", "ecco_captum") if m in sys.modules]
 print(json.dumps([type(grid).__name__, grid.values.values.tolist(), scores.values.values.tolist(), heavy]))
 """
     env = {"ECCO_BLOCK_PLUGINS": "ecco-captum,ecco-html,ecco-terminal,ecco-tiny", "PATH": ""}
     out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, env=env).stdout
     assert json.loads(out) == ["TokenGrid", np.eye(3).tolist(), [[-1.0, 0.0, 1.0]], []]
+
+
+def test_a_report_is_what_it_is_made_of():
+    parts = [scores(), ecco.Table(title="more", columns=["n"], rows=[[1]])]
+    text = str(ecco.report(parts, title="both"))
+    assert text.startswith("both\n")
+    assert all(str(part) in text for part in parts)
+    assert ecco.report(parts[0]).results == (parts[0],)
+    with pytest.raises(ecco.OptionError, match="made of results, found str"):
+        ecco.report(["x"])
 
 
 @settings(deadline=None, max_examples=60)
@@ -154,7 +168,7 @@ def test_nothing_in_a_result_can_be_changed():
 @pytest.mark.parametrize(
     ("name", "message"),
     [
-        ("x.pdf", "the suffix '.pdf'; known here: .ansi, .ecco, .htm, .html, .txt"),
+        ("x.docx", "the suffix '.docx'; known here: .ansi, .ecco, .htm"),
         ("x", "no suffix"),
         ("missing/x.ecco", "does not exist"),
         ("missing/x.html", "does not exist"),
@@ -213,7 +227,7 @@ def test_dataframes():
     assert list(frame["score"]) == [-1.0, 0.0, 1.0]
     assert list(frame["source_text"]) == ["The", " cat", " sat"]
     assert len(EACH[1].to_dataframe()) == 4
-    assert list(EACH[-2].to_dataframe().columns) == ["name", "n"]
+    assert list(EACH[-3].to_dataframe().columns) == ["name", "n"]
 
 
 def test_a_missing_library_is_answered_with_its_install(monkeypatch):

@@ -13,6 +13,7 @@ from .data.results import (
     Points as Points,
     Predictions as Predictions,
     Provenance as Provenance,
+    Report as Report,
     Result as Result,
     Rows as Rows,
     Source as Source,
@@ -20,6 +21,7 @@ from .data.results import (
     Target as Target,
     TokenGrid as TokenGrid,
     TokenScores as TokenScores,
+    report as report,
 )
 from .data.shown import visible as visible
 from .data.storage import load as load

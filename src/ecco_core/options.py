@@ -83,17 +83,9 @@ def _is_sequence(annotation: Any) -> bool:
 
 def _helps(doc: str) -> dict[str, str]:
     """Read ``name: text`` lines (and their continuations) of the docstring's ``Options:`` section."""
-    section = re.search(r"^Options:\n((?:[ ]+.*\n?|\n)+)", doc, re.MULTILINE)
-    helps: dict[str, str] = {}
-    current = ""
-    for line in (section.group(1) if section else "").splitlines():
-        head = re.match(r" {4}(\w+): (.*)", line)
-        if head:
-            current = head.group(1)
-            helps[current] = head.group(2).strip()
-        elif current and line.strip():
-            helps[current] += " " + line.strip()
-    return helps
+    section = re.search(r"^Options:\n((?: +.*\n?|\n)+)", doc, re.MULTILINE)
+    found = re.findall(r"^ {4}(\w+): (.*(?:\n(?: {5,}.*)?$)*)", section.group(1) if section else "", re.MULTILINE)
+    return {name: " ".join(text.split()) for name, text in found}
 
 
 def fill(options: Mapping[str, Option], given: Mapping[str, Any], of: str) -> dict[str, Any]:

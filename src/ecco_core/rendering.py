@@ -12,7 +12,7 @@ import numpy as np
 
 from ecco_core.data import storage
 from ecco_core.data.labelled import LabelledArray
-from ecco_core.data.results import Heat, Result, Rows, TokenScores
+from ecco_core.data.results import Heat, Report, Result, Rows, TokenScores
 from ecco_core.data.shown import visible
 from ecco_core.errors import EccoError, OptionError, PluginError, RenderError, listed, saying
 from ecco_core.options import fill, options_of
@@ -148,7 +148,9 @@ def terminal_or_plain(result: Result, **options: Any) -> str:
 def plain_text(result: Result) -> str:
     """Any kind of result as plain text without control characters."""
     lines = [visible(result.title or result.kinds()[0])]
-    if isinstance(result, TokenScores):
+    if isinstance(result, Report):
+        lines += [f"\n{plain_text(one)}" for one in result.results]
+    elif isinstance(result, TokenScores):
         lines += list(_token_scores(result))
     else:
         for block in result.blocks():
@@ -204,7 +206,7 @@ def _heat(block: Heat) -> Iterator[str]:
         cells.append([visible(str(label)) if down else "", *row])
     yield from _aligned(cells)
     sizes = ((down, matrix.shape[0], MOST_ROWS), (across, matrix.shape[1], MOST_COLUMNS))
-    hidden = [f"{n - most} more {dim}" for dim, n, most in sizes if n > most]
+    hidden = [f"{n - most} more along {dim}" for dim, n, most in sizes if n > most]
     if hidden:
         yield f"… and {', '.join(hidden)}"
 

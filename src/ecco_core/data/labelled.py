@@ -92,15 +92,11 @@ class LabelledArray:
             for i in [index] if isinstance(index, int) else index:
                 if not -size <= i < size:
                     raise OptionError(f"{dim} {i} is outside of the {size} there are.")
-            values = result.values.take(index, axis=axis)
-            coords = dict(result.coords)
-            labels = coords.pop(dim, None)
-            dims = list(result.dims)
-            if isinstance(index, int):
-                dims.pop(axis)
-            else:
-                coords[dim] = tuple((labels or range(size))[i] for i in index)
-            result = LabelledArray(values, dims, coords)
+            coords = {name: labels for name, labels in result.coords.items() if name != dim}
+            dims = [name for name in result.dims if name != dim or not isinstance(index, int)]
+            if not isinstance(index, int):
+                coords[dim] = tuple(result.labels(dim)[i] for i in index)
+            result = LabelledArray(result.values.take(index, axis=axis), dims, coords)
         return result
 
     def records(self) -> Iterator[dict[str, Any]]:

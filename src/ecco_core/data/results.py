@@ -443,4 +443,28 @@ class Fitted(Result):
             yield Rows(title="settings", columns=("name", "value"), rows=tuple(self.settings.items()))
 
 
-RESULT_KINDS = (TokenScores, TokenGrid, Predictions, Patterns, Components, Grid, Curves, Points, Table, Fitted)
+def _results(values: Any) -> tuple[Result, ...]:
+    found = (values,) if isinstance(values, Result) else tuple(values)
+    if wrong := [type(value).__name__ for value in found if not isinstance(value, Result)]:
+        raise OptionError(f"A report is made of results, found {wrong[0]}.")
+    return found
+
+
+@attrs.frozen(eq=False, repr=False)
+class Report(Result):
+    """Several results to show or save together; ``ecco.report([...])``.
+
+    Attributes:
+        results: in the order in which they are shown.
+    """
+
+    results: tuple[Result, ...] = attrs.field(converter=_results)
+
+    def blocks(self) -> Iterator[Heat | Rows]:
+        """All of theirs."""
+        for result in self.results:
+            yield from result.blocks()
+
+
+report = Report
+RESULT_KINDS = (TokenScores, TokenGrid, Predictions, Patterns, Components, Grid, Curves, Points, Table, Fitted, Report)

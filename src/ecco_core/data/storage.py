@@ -106,7 +106,7 @@ def _encode(value: Any, arrays: dict[str, np.ndarray]) -> Any:
     if isinstance(value, (Result, *_PARTS.values())):
         kind: Any = type(value)
         fields = {a.name: _encode(getattr(value, a.name), arrays) for a in attrs.fields(kind)}
-        return {"$kind": type(value).__name__, "fields": fields}
+        return {"$kind": kind.__name__, "kinds": kind.kinds() if isinstance(value, Result) else [], "fields": fields}
     raise StorageError(f"A result holds arrays and labels only, found a {type(value).__name__}.")
 
 
@@ -152,5 +152,5 @@ def _decode(value: Any, file: Any) -> Any:
     if "$kind" in value:
         if value["$kind"] in _PARTS:
             return _PARTS[value["$kind"]](**{k: _decode(v, file) for k, v in value["fields"].items()})
-        return _decode_result({"kinds": [value["$kind"]], "result": value}, file)
+        return _decode_result({"kinds": value.get("kinds") or [value["$kind"]], "result": value}, file)
     return {k: _decode(v, file) for k, v in value.items()}

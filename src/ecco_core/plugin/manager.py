@@ -90,7 +90,9 @@ class PluginManager:
     def __init__(self, distributions: Iterable[importlib.metadata.Distribution] | None = None) -> None:
         blocked = {canonicalize_name(n.strip()) for n in os.environ.get("ECCO_BLOCK_PLUGINS", "").split(",")}
         found = importlib.metadata.distributions() if distributions is None else distributions
-        self.records = [load_distribution(dist, blocked) for dist in _plugins_among(found)]
+        # the first of a name on sys.path is the one that gets imported
+        named = {name: dist for dist in reversed(list(found)) if (name := _plugin_name(dist))}
+        self.records = [load_distribution(dist, blocked) for dist in named.values()]
         self.records.sort(key=lambda record: record.distribution)
 
     def offers(self, hook: str) -> Iterator[Offer[Any]]:
@@ -147,22 +149,11 @@ def plugins() -> PluginManager:
     return PluginManager()
 
 
-def _plugins_among(
-    distributions: Iterable[importlib.metadata.Distribution],
-) -> Iterator[importlib.metadata.Distribution]:
-    seen = set()
-    for dist in distributions:
-        name = _plugin_name(dist)
-        if name and canonicalize_name(name) not in seen:
-            seen.add(canonicalize_name(name))  # the first on sys.path is the one that gets imported
-            yield dist
-
-
 def _plugin_name(dist: importlib.metadata.Distribution) -> str:
-    """The distribution's name if it has an entry point of ours; nothing if its metadata cannot be read."""
+    """The distribution's canonical name if it has an entry point of ours; nothing if its metadata cannot be read."""
     try:
         is_plugin = dist.read_text("entry_points.txt") and any(e.group == GROUP for e in dist.entry_points)
-        return str(dist.metadata["Name"]) if is_plugin else ""
+        return canonicalize_name(dist.metadata["Name"]) if is_plugin else ""
     except Exception:
         return ""
 
@@ -172,11 +163,9 @@ def load_distribution(dist: importlib.metadata.Distribution, blocked: Iterable[s
     record = Record(dist.metadata["Name"], dist.version)
     if canonicalize_name(record.distribution) in blocked:
         return record.fail("blocked", "named in ECCO_BLOCK_PLUGINS", "take its name out of that variable")
-    mismatch = _core_mismatch(dist)
-    if mismatch:
-        return record.fail(
-            "incompatible", mismatch, f"install versions that fit, or pip uninstall {record.distribution}"
-        )
+    uninstall = f"pip uninstall {record.distribution}"
+    if mismatch := _core_mismatch(dist):
+        return record.fail("incompatible", mismatch, f"install versions that fit, or {uninstall}")
     for entry in dist.entry_points:
         if entry.group == GROUP:
             try:
@@ -185,7 +174,7 @@ def load_distribution(dist: importlib.metadata.Distribution, blocked: Iterable[s
             except KeyboardInterrupt:
                 raise
             except BaseException as error:
-                remedy = f"tell its authors, or pip uninstall {record.distribution}"
+                remedy = f"tell its authors, or {uninstall}"
                 if isinstance(error, ModuleNotFoundError) and error.name:
                     remedy = f"pip install {error.name.split('.')[0]}"
                 return record.fail("broken", f"entry point {entry.value!r}: {one_line(error)}", remedy, error)

@@ -12,6 +12,7 @@ from ecco_core import (
     Points,
     Predictions,
     Provenance,
+    Report,
     Source,
     Table,
     Target,
@@ -77,4 +78,5 @@ def every_kind():
         Points(title="Map", values=LabelledArray(r.normal(size=(4, 2)), ("point", "axis")), labels=list("abcd")),
         Table(title="Heads", columns=("head", "score", "kind"), rows=[(i, i / 3, None) for i in range(70)]),
         Fitted(title="Lens", parameters={"w": np.zeros((3, 4))}, settings={"rate": 0.1}),
+        Report([token_scores(), Table(title="Heads", columns=("head",), rows=[(1,)])], title="Both of them"),
     ]  # fmt: skip

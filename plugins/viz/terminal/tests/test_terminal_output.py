@@ -8,12 +8,12 @@ import unicodedata
 import ecco_terminal
 import numpy as np
 import pytest
-from ecco_terminal import blocks, token_scores as scores_view
+from ecco_terminal import blocks, report, token_scores as scores_view
 from hypothesis import given, settings, strategies as st
 from rich.cells import cell_len
 from terminal_examples import every_kind, token_scores
 
-from ecco_core import Heat, LabelledArray, OptionError, Result, Rows, Table, TokenGrid, TokenScores
+from ecco_core import Heat, LabelledArray, OptionError, Report, Result, Rows, Table, TokenGrid, TokenScores
 from ecco_core.data.results import RESULT_KINDS
 
 SGR = re.compile(r"\x1b\[[0-9;]*m")
@@ -23,7 +23,7 @@ hostile = st.text(st.characters(codec=None) | st.sampled_from("\x1b\x9b\u202e\ud
 
 
 def render(result, **options):
-    view = scores_view if isinstance(result, TokenScores) else blocks
+    view = {TokenScores: scores_view, Report: report}.get(type(result), blocks)
     return view.render(result, **options)
 
 

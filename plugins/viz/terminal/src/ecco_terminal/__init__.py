@@ -11,13 +11,21 @@ __all__ = ["ecco_renderers"]
 
 @hookimpl
 def ecco_renderers() -> Iterable[RendererSpec]:
-    """Offer ANSI text for token scores, and for every other kind through its blocks."""
+    """Offer ANSI text for token scores, for reports, and for every other kind through its blocks."""
     return [
         RendererSpec(
             name="terminal_token_scores",
             summary="The run's text with its tokens coloured by their score, and the strongest sources",
             target="ecco_terminal.token_scores:render",
             accepts=("TokenScores",),
+            media_type="text/x-ansi",
+            suffixes=(".ansi",),
+        ),
+        RendererSpec(
+            name="terminal_report",
+            summary="Several results, each in its own view",
+            target="ecco_terminal.report:render",
+            accepts=("Report",),
             media_type="text/x-ansi",
             suffixes=(".ansi",),
         ),
