@@ -51,6 +51,7 @@ from .models.interventions import (
 )
 from .models.scores import ScoreModule as ScoreModule
 from .plugin.hookspecs import hookimpl as hookimpl
+from .plugin.manager import plugins as plugins
 from .plugin.specs import (
     AnalysisSpec as AnalysisSpec,
     CaptureSpec as CaptureSpec,
@@ -58,7 +59,7 @@ from .plugin.specs import (
     ModelSource as ModelSource,
     RendererSpec as RendererSpec,
 )
-from .running import Context as Context, analyze as analyze
+from .running import Context as Context, analyze as analyze, options_for as options_for
 from .session.language_model import LanguageModel as LanguageModel
 from .session.opening import from_pretrained as from_pretrained
 from .session.run import Run as Run, Runs as Runs

@@ -194,13 +194,12 @@ def _stamped(result: Any, offer: Offer[AnalysisSpec], context: Context) -> Resul
             f"The analysis {spec.name!r} of {offer.distribution} promises a {spec.produces}, returned "
             f"{type(result).__name__}."
         )
-    options = {k: v for k, v in context.options.items() if v is not None and k != "seed" and not isinstance(v, Result)}
-    provenance = attrs.evolve(
-        context.run.provenance(),
-        analysis=spec.name,
-        plugin=f"{offer.distribution} {offer.version}",
-        options=options,
-        seed=context.seed,
-    )
+    plain = {k: v for k, v in context.options.items() if v is not None and k != "seed" and not _holds_results(v)}
+    by = f"{offer.distribution} {offer.version}"
+    made = attrs.evolve(context.run.provenance(), analysis=spec.name, plugin=by, options=plain, seed=context.seed)
     title = result.title or spec.name.replace("_", " ")
-    return attrs.evolve(result, provenance=provenance, title=title, notes=(*result.notes, *context.notes))
+    return attrs.evolve(result, provenance=made, title=title, notes=(*result.notes, *context.notes))
+
+
+def _holds_results(value: Any) -> bool:
+    return any(isinstance(one, Result) for one in (value if isinstance(value, tuple) else (value,)))

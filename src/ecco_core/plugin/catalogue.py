@@ -10,6 +10,8 @@ _ANALYSES = {
         layer_gradient_x_activation layer_conductance internal_influence neuron_gradient neuron_conductance
         neuron_integrated_gradients""",
     "ecco-attention": "attention head_scores raw_attention attention_rollout attention_flow attention_norms",
+    "ecco-lrp": "lrp attnlrp attn_lrp relevance lrp_layers lrp_heads lrp_neurons",
+    "ecco-faithfulness": "faithfulness compare_methods replacement_effect",
     "ecco-factorization": "nmf pca ica kmeans k_means umap neuron_activations top_neurons neuron_map",
     "ecco-lens": """logit_lens lens_kl layer_kl candidates layer_predictions rankings rankings_watch predict
         predict_token""",

@@ -12,8 +12,6 @@ from attrs import validators
 from ecco_core.data.fields import as_dict, as_tuple
 
 OPTION_GROUPS = ("targets", "features", "sites", "layers", "positions", "labels")
-
-
 _NAME = validators.matches_re(r"[a-z][a-z0-9_]*")
 _COMMAND_NAME = validators.matches_re(r"[a-z][a-z0-9-]*")
 _TARGET = validators.matches_re(r"[A-Za-z_][\w.]*:[A-Za-z_]\w*")  # package.module:attribute
