@@ -170,7 +170,9 @@ def _token_scores(scores: TokenScores) -> Iterator[str]:
         masked = "masked " if target.kind == "masked" else ""
         where = f"{masked}position {target.position}{there}: " if there or target.kind == "token" else ""
         value = f" = {target.value:.4g}" if target.value is not None else ""
-        missed = None if scores.completeness is None else f"completeness error {scores.completeness.values[i]:+.2g}"
+        missed = (
+            None if scores.completeness is None else f"{visible(scores.missed)} {scores.completeness.values[i]:+.2g}"
+        )
         share = f", {errors[i]:.2%} of the change" if errors is not None and np.isfinite(errors[i]) else ""
         yield f"{where}{visible(target.quantity)}{value}" + (f"  ({missed}{share})" if missed else "")
         strongest = [j for j in sorted(range(len(row)), key=lambda j: -abs(row[j]))[:MOST_COLUMNS] if row[j]]

@@ -32,6 +32,7 @@ CODE = (
 BRACKET = {"token": "(", "n_neurons": 3}
 CLASSIFIER, OPPOSITE = "tiny:classifier", "positive"
 REVIEW = "The actors were charming and the songs were good, but the story was a waste of time."
+METHODS = ["integrated_gradients", "saliency", "lrp"]
 
 
 @click.command()
@@ -53,7 +54,8 @@ def demo(save: Path) -> None:
     run = lm.generate(PROMPT, max_new_tokens=TOKENS, do_sample=False)
     prompt, output = run.tokens.part(slice(0, run.n_input_tokens)).text, run.output_text
     click.echo(f"{lm.name} reads:     {visible(prompt)}\n{' ' * len(lm.name)} and goes on: {visible(output)}\n")
-    for chapter in (_why_this_token, _why_not_another, _page, _layers, _heads, _neurons, _alike, _read_off, _sentiment):
+    for chapter in (_why_this_token, _why_not_another, _page, _layers, _heads, _neurons, _alike, _read_off, _sentiment,
+                    _which_to_believe):  # fmt: skip
         try:
             for line in chapter(run, save):
                 click.echo(line, color=True)
@@ -118,12 +120,26 @@ def _read_off(run: Run, save: Path) -> Iterator[str]:
 
 def _sentiment(run: Run, save: Path) -> Iterator[str]:
     """The original's example: which words of a review led a classifier to its verdict."""
-    from ecco_core.session.opening import from_pretrained
-
-    review = from_pretrained(CLASSIFIER)(REVIEW)
+    review = _review()
     (target,) = review.scores().targets
     yield f"\nA review: {REVIEW}\n{CLASSIFIER} finds it {target.text}. Which words led to that?\n"
     yield _shown(review.analyze("integrated_gradients", contrast=OPPOSITE))
+
+
+def _which_to_believe(run: Run, save: Path) -> Iterator[str]:
+    """Relevance propagation, and methods compared by what the model does without the words that they rank first."""
+    review = _review()
+    yield "\nThe same by relevance propagation:\n"
+    yield _shown(review.analyze("lrp", contrast=OPPOSITE))
+    yield "\nWhich of the methods to believe here?\n"
+    yield _shown(review.analyze("faithfulness", methods=METHODS, metrics=["deletion", "insertion"]))
+
+
+def _review() -> Run:
+    from ecco_core.session.opening import from_pretrained
+
+    found: Run = from_pretrained(CLASSIFIER)(REVIEW)
+    return found
 
 
 def _shown(result: Result) -> str:

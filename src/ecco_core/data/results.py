@@ -221,7 +221,7 @@ class TokenScores(Result):
         signed: whether negative means "spoke against". `unit`: what the numbers are in, in words.
         completeness: ``(target,)``: what the signed sum over sources and units misses of score(input) −
             score(baseline), whatever the aggregation; None where the method makes no such promise.
-        change: ``(target,)``, that difference itself.
+        change: ``(target,)``, that difference itself. `missed`: what to call what is missed, if it is no error.
         baseline: what absence was taken to be, in words.
     """
 
@@ -235,6 +235,7 @@ class TokenScores(Result):
     unit: str = "units of the target"
     completeness: LabelledArray | None = None
     change: LabelledArray | None = None
+    missed: str = "completeness error"
     baseline: str = ""
 
     def __attrs_post_init__(self) -> None:

@@ -168,7 +168,7 @@ class View:
     def _small_print(self) -> Iterator[str]:
         result = self.result
         if result.completeness is not None:
-            line = f"completeness error {float(result.completeness.values[self.row]):+.2g}"
+            line = f"{visible(result.missed)} {float(result.completeness.values[self.row]):+.2g}"
             relative = result.relative_error()
             if relative is not None and result.change is not None:
                 change = number(result.change.values[self.row])
