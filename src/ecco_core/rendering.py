@@ -170,9 +170,8 @@ def _token_scores(scores: TokenScores) -> Iterator[str]:
         masked = "masked " if target.kind == "masked" else ""
         where = f"{masked}position {target.position}{there}: " if there or target.kind == "token" else ""
         value = f" = {target.value:.4g}" if target.value is not None else ""
-        missed = (
-            None if scores.completeness is None else f"{visible(scores.missed)} {scores.completeness.values[i]:+.2g}"
-        )
+        gap = scores.completeness
+        missed = "" if gap is None else f"{visible(scores.missed)} {gap.values[i]:+.2g}"
         share = f", {errors[i]:.2%} of the change" if errors is not None and np.isfinite(errors[i]) else ""
         yield f"{where}{visible(target.quantity)}{value}" + (f"  ({missed}{share})" if missed else "")
         strongest = [j for j in sorted(range(len(row)), key=lambda j: -abs(row[j]))[:MOST_COLUMNS] if row[j]]
@@ -181,8 +180,7 @@ def _token_scores(scores: TokenScores) -> Iterator[str]:
             stack = f"{source.stack} " if len(scores.tokens) > 1 else ""
             yield f"  {row[j]:{sign}10.4g}  {stack}{source.positions[0]:>4} {visible(source.text)!r}"
         if len(row) > MOST_COLUMNS:
-            rest = row.sum() - row[strongest].sum()
-            yield f"  {rest:{sign}10.4g}  in the {len(row) - MOST_COLUMNS} other sources"
+            yield f"  {row.sum() - row[strongest].sum():{sign}10.4g}  in the {len(row) - MOST_COLUMNS} other sources"
     if len(scores.targets) > MOST_ROWS:
         yield f"… and {len(scores.targets) - MOST_ROWS} more targets"
 
