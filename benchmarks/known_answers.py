@@ -295,6 +295,8 @@ def variants() -> list[tuple[str, Options]]:
         ("feature_ablation", {"score": "logit"}),
         ("feature_ablation", {"contrast": second}),
         ("occlusion", {"window": 3}),
+        ("lrp", {"rule": "cp"}),
+        ("lrp", {"contrast": second}),
     ]
 
 

@@ -18,9 +18,9 @@ _ANALYSES = {
     "ecco-probing": "probe probe_comparison fit_probe apply_probe",
     "ecco-similarity": "cka cca svcca pwcca procrustes rsa knn_overlap",
 }
-_MEDIA = {"ecco-html": "text/html .html .htm", "ecco-terminal": "text/x-ansi .ansi"}
+_MEDIA = {"ecco-html": "text/html .html .htm", "ecco-terminal": "text/x-ansi .ansi",
+          "ecco-matplotlib": "image/svg+xml image/png application/pdf .svg .png .pdf"}  # fmt: skip
 _SOURCES = {"ecco-tiny": "tiny"}
-
 SOURCE_NAMES = tuple(name for names in _SOURCES.values() for name in names.split())
 
 
