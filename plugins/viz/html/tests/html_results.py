@@ -16,6 +16,7 @@ from ecco_core import (
     Points,
     Predictions,
     Provenance,
+    Report,
     Source,
     Table,
     Target,
@@ -271,6 +272,7 @@ def every_kind():
               rows=((0, 0.61, 0.55, True), (1, 0.84, 0.56, False), (2, -0.5, None, True))),
         Fitted(title="Tuned lens", parameters={"weight": np.zeros((6, 8, 8)), "bias": np.zeros((6, 8))},
                settings={"steps": 250, "learning_rate": 1e-3}),
+        Report(title="Why Nora?", results=(small_scores(), named_scores())),
     ]  # fmt: skip
 
 

@@ -34,17 +34,21 @@ def notes(result: Result) -> str:
     return f'<ul class="notes" aria-label="notes" style="{style}">{items}</ul>'
 
 
-def provenance(result: Result) -> str:
-    """Where the result comes from, folded away; an empty string if nothing is known of it."""
-    facts = [(name, value) for name, value in _facts(result.provenance) if value]
-    if not facts:
+def provenance(*results: Result) -> str:
+    """Where results come from, folded away; an empty string if nothing is known of it."""
+    tables = [told for told in (_origin(result, named=len(results) > 1) for result in results) if told]
+    if not tables:
         return ""
+    inside = f'<div class="scroll">{"".join(tables)}</div>'
+    return f'<details class="fold"><summary>how this was made</summary>{inside}</details>'
+
+
+def _origin(result: Result, *, named: bool) -> str:
+    facts = [(name, value) for name, value in _facts(result.provenance) if value]
     rows = "".join(f'<tr><th scope="row" style="text-align:left">{escaped(n)}</th><td>{escaped(v)}</td></tr>'
                    for n, v in facts)  # fmt: skip
-    return (
-        '<details class="fold"><summary>how this was made</summary>'
-        f'<div class="scroll"><table class="origin">{rows}</table></div></details>'
-    )
+    caption = f"<caption>{escaped(title_of(result))}</caption>" if named else ""
+    return f'<table class="origin">{caption}{rows}</table>' if facts else ""
 
 
 def _facts(origin: Provenance) -> Iterator[tuple[str, str]]:

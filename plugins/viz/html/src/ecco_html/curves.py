@@ -8,9 +8,9 @@ from collections.abc import Iterator
 import numpy as np
 
 from ecco_core import Curves, Rows
-from ecco_html import page
-from ecco_html.about import head, provenance, title_of
+from ecco_html.about import title_of
 from ecco_html.escape import escaped, number
+from ecco_html.page import Part
 from ecco_html.table import table
 
 MOST_CURVES = 12
@@ -21,15 +21,14 @@ _WIDTH, _HEIGHT, _LEFT, _RIGHT, _TOP, _BOTTOM = 640, 320, 56, 16, 12, 40
 _TICKS = 5
 
 
-def fragment(result: Curves) -> str:
-    """Return curves as a self-contained HTML fragment: lines, then all numbers."""
-    parts = [head(result), _drawing(result), _legend(result), _numbers(result), provenance(result)]
-    return page.wrap("\n".join(part for part in parts if part))
+def lines(result: Curves) -> tuple[str, ...]:
+    """The drawing says it all."""
+    return ()
 
 
-def document(result: Curves) -> str:
-    """Return curves as a complete HTML document, to save."""
-    return page.document(fragment(result), title_of(result))
+def parts(result: Curves) -> Iterator[Part]:
+    """Lines, then all numbers."""
+    yield Part("\n".join((_drawing(result), _legend(result), _numbers(result))))
 
 
 class _Scale:

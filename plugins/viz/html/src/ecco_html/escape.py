@@ -18,9 +18,9 @@ def escaped(text: object) -> str:
     return html.escape(visible(str(text)), quote=True)
 
 
-def laid_out(text: str) -> str:
+def laid_out(text: str, *, spaces: bool = False) -> str:
     """Return a token's text where ⏎ marks a newline and the line really breaks after it; not yet escaped."""
-    return "⏎\n".join(visible(part) for part in text.split("\n"))
+    return "⏎\n".join(visible(part, spaces=spaces) for part in text.split("\n"))
 
 
 def quoted(text: str) -> str:

@@ -1,27 +1,39 @@
-"""A matrix of numbers as an HTML table whose cells are coloured."""
+"""A matrix of numbers as an HTML table whose cells are coloured, and what its script needs."""
 
 from __future__ import annotations
 
+import math
+import re
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import attrs
 import numpy as np
 
-from ecco_core import Heat, LabelledArray
-from ecco_html.escape import escaped, number
+from ecco_core import Heat, LabelledArray, visible
+from ecco_html.escape import escaped, number, quoted
+from ecco_html.packing import short
+from ecco_html.page import Part
 from ecco_html.palette import background
 from ecco_html.table import scrolling
 
-MOST_ROWS, MOST_COLUMNS = 100, 100
+MOST_COLUMNS, MOST_CELLS = 100, 10_000
+_WIDE = 16  # more columns than this are shown as rows, or without numbers
+_OF_TOKENS = ("position", "token", "query", "key", "source", "target", "from", "to")
 
 
 @attrs.frozen
 class Scale:
-    """How numbers become colours: around 0 if there are negative ones, else from the least to the greatest."""
+    """How numbers become colours: around 0 if there are negative ones, else from the least to the greatest.
+
+    Attributes:
+        log: of ranks, where 1 is the strongest colour and each further one counts less.
+    """
 
     low: float
     high: float
     signed: bool
+    log: bool = False
 
     @classmethod
     def of(cls, values: Any) -> Scale:
@@ -36,35 +48,92 @@ class Scale:
             return cls(-end, end, signed=True)
         return cls(low, high, signed=False)
 
+    @classmethod
+    def of_ranks(cls, values: Any) -> Scale:
+        """The scale of ranks, 1 the best."""
+        return cls(1.0, max(cls.of(values).high, 1.0), signed=False, log=True)
+
     def level(self, value: float) -> float:
         """Where a number stands, -1 to 1."""
+        if self.log:
+            return 1 - math.log(max(value, 1.0)) / (math.log(self.high) or 1.0)
         if self.signed:
             return value / self.high
         return (value - self.low) / (self.high - self.low) if self.high > self.low else 0.5
 
 
-def heat_map(block: Heat, caption: str) -> str:
-    """Return the block as a table with a legend; what is beyond 100 × 100 cells is counted, not shown."""
-    matrix, texts = _as_matrix(block.values), block.texts
-    scale = Scale.of(matrix.values)
-    down, across = matrix.dims
-    rows, columns = matrix.labels(down)[:MOST_ROWS], matrix.labels(across)[:MOST_COLUMNS]
-    words = texts.values.reshape(matrix.shape) if texts is not None else None
-    corner = "<br>".join(f"{escaped(name)} {arrow}" for name, arrow in ((down, "↓"), (across, "→")) if name)
-    head = f'<th scope="col" class="corner">{corner}</th>' + "".join(
-        f'<th scope="col" dir="auto">{escaped(label)}</th>' for label in columns
-    )
-    body = "\n".join(
-        f'<tr><th scope="row" dir="auto">{escaped(label) if down else ""}</th>'
-        + "".join(
-            _cell(float(matrix.values[i, j]), scale, None if words is None else str(words[i, j]))
-            for j in range(len(columns))
-        )
-        + "</tr>"
-        for i, label in enumerate(rows)
-    )
-    markup = f'<table class="heat">{caption}<thead><tr>{head}</tr></thead><tbody>\n{body}\n</tbody></table>'
-    return scrolling(markup, block.title or "values", _hidden(matrix)) + _legend(scale)
+@attrs.frozen
+class Label:
+    """A place along an axis.
+
+    Attributes:
+        head: markup at the edge of the table. `words`: in a sentence. `position`: of the token, if it is one.
+    """
+
+    head: str
+    words: str
+    position: int | None = None
+
+    @classmethod
+    def of(cls, dim: str, label: object) -> Label:
+        """Label of a place: a token's is its position, a blank, and its text."""
+        found = re.fullmatch(r"(\d+) (.*)", str(label), re.DOTALL) if dim in _OF_TOKENS else None
+        if found:
+            position, text = found.groups()
+            told = text if text == "(next)" else quoted(text)
+            gap = "" if text.startswith(" ") else " "
+            return cls(f"<small>{position}</small>{gap}{escaped(text)}", f"{dim} {position} {told}", int(position))
+        words = quoted(str(label)) if dim == "token" else visible(str(label))
+        return cls(escaped(label), f"{dim} {words}".strip() if dim else "")
+
+
+def heat_map(
+    block: Heat,
+    caption: str,
+    *,
+    scale: Scale | None = None,
+    more: Mapping[str, Sequence[LabelledArray]] | None = None,
+    stack: str = "",
+    unit: str = "",
+) -> Part:
+    """Return the block as a table with a legend, alive; what is beyond 10,000 cells is counted, not shown.
+
+    Args:
+        unit: what the numbers are, in words.
+        scale: how numbers become colours, if not as they are. `stack`: whose positions its tokens' are, if known.
+        more: name -> one or two further numbers of each cell, such as the ends of an interval.
+    """
+    matrix = _as_matrix(block.values)
+    words = None if block.texts is None else _as_matrix(block.texts)
+    turned = matrix.shape[1] > _WIDE and matrix.shape[0] < matrix.shape[1] and matrix.shape[0] <= _WIDE
+    arrays = {name: [_as_matrix(end) for end in ends] for name, ends in (more or {}).items()}
+    if turned and matrix.dims[0]:
+        matrix, words = _turned(matrix), None if words is None else _turned(words)
+        arrays = {name: [_turned(end) for end in ends] for name, ends in arrays.items()}
+    scale = scale or Scale.of(matrix.values)
+    high, wide = min(matrix.shape[0], MOST_CELLS // min(matrix.shape[1] or 1, MOST_COLUMNS)), MOST_COLUMNS
+    most = dict(zip(matrix.dims, (high, wide)))
+    axes = [[Label.of(dim, label) for label in matrix.labels(dim)[: most[dim]]] for dim in matrix.dims]
+    shown = matrix.values[:high, :wide]
+    texts = None if words is None else words.values[:high, :wide]
+    extras = {name: [end.values[:high, :wide] for end in ends] for name, ends in arrays.items()}
+    markup = _table(matrix.dims, axes, shown, texts, extras, scale, caption)
+    hidden = _hidden(matrix, (high, wide))
+    return Part(
+        f'<div class="figure">{scrolling(markup, block.title or "values", hidden, "maps")}{_legend(scale)}</div>',
+        "grid",
+        {
+            "axes": [[label.words for label in axis] for axis in axes],
+            "texts": None if texts is None else [[quoted(str(t)) for t in row] for row in texts],
+            "values": _digits(shown),
+            "more": [[name, *map(_digits, ends)] for name, ends in extras.items()],
+            "low": scale.low, "high": scale.high, "signed": scale.signed, "log": scale.log,
+            "unit": visible(unit),
+            "joint": "for" if words is None else "at",
+            **_along(matrix.dims),
+            **_places(axes, stack),
+        },
+    )  # fmt: skip
 
 
 def _as_matrix(array: LabelledArray) -> LabelledArray:
@@ -73,26 +142,78 @@ def _as_matrix(array: LabelledArray) -> LabelledArray:
     return LabelledArray(array.values.reshape(1, -1), ("", array.dims[-1]), dict(array.coords))
 
 
-def _cell(value: float, scale: Scale, text: str | None) -> str:
+def _turned(array: LabelledArray) -> LabelledArray:
+    return LabelledArray(array.values.T, array.dims[::-1], dict(array.coords))
+
+
+def _along(dims: tuple[str, ...]) -> dict[str, Any]:
+    """Which cells are listed beside one: those of all layers, or of a neuron or position the strongest; else none."""
+    if "layer" in dims and set(dims) & set(_OF_TOKENS):
+        return {"along": dims.index("layer"), "strongest": False}
+    return {"along": 1 if dims[1] in _OF_TOKENS else -1, "strongest": True}
+
+
+def _places(axes: list[list[Label]], stack: str) -> dict[str, Any]:
+    """Which token of the run each row or column is."""
+    for placed, axis in enumerate(axes):
+        if any(label.position is not None for label in axis):
+            places = [None if label.position is None else f"{stack}-{label.position}" for label in axis]
+            return {"placed": placed, "places": places}
+    return {"placed": 0, "places": None}
+
+
+def _digits(values: Any) -> list[list[float | None]]:
+    return [[short(value) for value in row] for row in np.asarray(values, dtype=np.float64).tolist()]
+
+
+def _table(
+    dims: tuple[str, ...], axes: list[list[Label]], values: Any, texts: Any, more: Any, scale: Scale, caption: str
+) -> str:
+    dense = " dense" if texts is None and len(axes[1]) > _WIDE else ""
+    beside = more if len(axes[1]) <= 8 else {}  # grid.js knows the same number
+    corner = "<br>".join(f"{escaped(name)} {arrow}" for name, arrow in zip(dims, "↓→") if name)
+    head = f'<td class="corner">{corner}</td>' + "".join(
+        f'<th scope="col" dir="auto">{label.head}</th>' for label in axes[1]
+    )
+    body = "\n".join(
+        f'<tr><th scope="row" dir="auto">{label.head if dims[0] else ""}</th>'
+        + "".join(
+            _cell(float(value), scale, None if texts is None else str(texts[i][j]), _beside(beside, i, j))
+            for j, value in enumerate(row)
+        )
+        + "</tr>"
+        for i, (label, row) in enumerate(zip(axes[0], values))
+    )
+    return f'<table class="heat{dense}">{caption}<thead><tr>{head}</tr></thead><tbody>\n{body}\n</tbody></table>'
+
+
+def _beside(more: Mapping[str, Any], i: int, j: int) -> str:
+    """The further numbers of a cell, small."""
+    told = (f"{name} {' to '.join(number(end[i][j], 2) for end in ends)}" for name, ends in more.items())
+    return "".join(f' <small class="aside">{escaped(text)}</small>' for text in told)
+
+
+def _cell(value: float, scale: Scale, text: str | None, beside: str) -> str:
     shown = number(value, 3)
     style = background(scale.level(value), signed=scale.signed)
     if text is None:
-        return f'<td class="num" style="{style}">{shown}</td>'
-    return f'<td style="{style}"><span dir="auto" class="word">{escaped(text)}</span> <small>{shown}</small></td>'
+        return f'<td style="{style}">{shown}{beside}</td>'
+    return (
+        f'<td style="{style}"><span dir="auto" class="word">{escaped(text)}</span> <small>{shown}</small>{beside}</td>'
+    )
 
 
-def _hidden(matrix: LabelledArray) -> str:
-    sizes = zip(matrix.dims, matrix.shape, (MOST_ROWS, MOST_COLUMNS))
-    parts = [f"{size - most} more along {dim or 'rows'}" for dim, size, most in sizes if size > most]
+def _hidden(matrix: LabelledArray, most: tuple[int, int]) -> str:
+    parts = [f"{n - m} more along {dim or 'rows'}" for dim, n, m in zip(matrix.dims, matrix.shape, most) if n > m]
     return f"… and {', '.join(parts)}" if parts else ""
 
 
 def _legend(scale: Scale) -> str:
-    levels = [-1, -0.5, 0, 0.5, 1] if scale.signed else [0, 0.25, 0.5, 0.75, 1]
+    levels = [-1, -0.5, 0, 0.5, 1] if scale.signed else [0, 0.25, 0.5, 0.75, 1][:: -1 if scale.log else 1]
     swatches = "".join(
         f'<span class="swatch" style="{background(x, signed=scale.signed)}">&nbsp;&nbsp;&nbsp;</span>' for x in levels
     )
     return (
         f'<div class="legend">{number(scale.low, 3)} <span class="swatches" aria-hidden="true">{swatches}</span> '
-        f"{number(scale.high, 3)}</div>"
+        f"{number(scale.high, 3)}{' <span class=quiet>· logarithmic, the best rank strongest</span>' * scale.log}</div>"
     )

@@ -26,7 +26,25 @@ def shade(level: float, *, signed: bool) -> str:
     return f"rgba({red},{green},{blue},{alpha:g})"
 
 
-def background(level: float, *, signed: bool) -> str:
-    """Return the declaration that paints a level, or an empty string."""
+def background(level: float, *, signed: bool, short: bool = False) -> str:
+    """Return the declaration that paints a level, or an empty string; `short` leaves out what can hardly be seen."""
     colour = shade(level, signed=signed)
+    if short and colour:
+        *mixed, alpha = map(float, colour.removeprefix("rgba(").removesuffix(")").split(","))
+        return f"background:#{bytes([*map(int, mixed), round(255 * alpha)]).hex()}" if alpha > 0.02 else ""
     return f"background-color:{colour}" if colour else ""
+
+
+#: Colours of factors, after Okabe and Ito (Color Universal Design, 2008), who chose them for all to tell apart;
+#: their yellow is darker here, so that text on it can be read on dark pages, and black is grey.
+FACTORS = (
+    (230, 159, 0), (86, 180, 233), (0, 158, 115), (204, 121, 167), (0, 114, 178), (213, 94, 0), (190, 180, 30),
+    (130, 130, 130),
+)  # fmt: skip
+TINT = 0.42
+
+
+def tint(factor: int) -> str:
+    """Return the declaration that paints a factor's tokens; after the last colour the first comes again."""
+    red, green, blue = FACTORS[factor % len(FACTORS)]
+    return f"background-color:rgba({red},{green},{blue},{TINT})"

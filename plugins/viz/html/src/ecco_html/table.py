@@ -1,11 +1,13 @@
-"""Rows and columns as an accessible HTML table."""
+"""Rows and columns as an accessible HTML table, and rows with bars."""
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any
 
 from ecco_core import Rows
 from ecco_html.escape import escaped, number
+from ecco_html.palette import background
 
 MOST_ROWS = 500
 
@@ -21,12 +23,36 @@ def table(block: Rows, caption: str) -> str:
     )  # fmt: skip
 
 
-def scrolling(markup: str, label: str, more: str = "") -> str:
+def scrolling(markup: str, label: str, more: str = "", kind: str = "") -> str:
     """Return a table in a box that scrolls when it is too wide, reachable by keyboard."""
     rest = f'<div class="quiet">{escaped(more)}</div>' if more else ""
     return (
-        f'<div class="scroll" role="region" tabindex="0" aria-label="{escaped(label)}" style="overflow-x:auto">'
-        f"{markup}</div>{rest}"
+        f'<div class="{f"scroll {kind}".strip()}" role="region" tabindex="0" aria-label="{escaped(label)}" '
+        f'style="overflow-x:auto;overflow-wrap:normal">{markup}</div>{rest}'
+    )
+
+
+def bars(
+    caption: str,
+    heads: tuple[str, str, str],
+    rows: Iterable[tuple[str, str, float, float]],
+    *,
+    signed: bool,
+    digits: int = 4,
+) -> str:
+    """Return rows of a place, a text, a number and its level (-1 to 1) as a table with a bar in each."""
+    body = "".join(
+        f'<tr><td class="quiet">{escaped(place)}</td><td class="source"><bdi>{escaped(text)}</bdi></td>'
+        f'<td class="num" style="text-align:right">{number(value, digits, plus=signed)}</td>'
+        f'<td class="bars"><span class="bar" style="display:block;height:.7em;width:{100 * min(abs(level), 1):.3g}%;'
+        f'{background(1 if level > 0 else -1, signed=signed)}"></span></td></tr>'
+        for place, text, value, level in rows
+    )
+    first, second, third = map(escaped, heads)
+    return (
+        f'<table class="top" style="width:100%">{caption}<thead><tr><th scope="col">{first}</th>'
+        f'<th scope="col">{second}</th><th scope="col" class="num">{third}</th>'
+        f"<td width='40%'></td></tr></thead><tbody>{body}</tbody></table>"
     )
 
 

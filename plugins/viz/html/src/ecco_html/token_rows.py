@@ -10,14 +10,17 @@ from ecco_html.escape import direction, escaped, laid_out, number
 from ecco_html.painting import Place
 from ecco_html.palette import background
 
+_LONG = 400  # tokens of a text that is written with fewer characters for each
 _INK = "border-radius:3px;"
 _EXPLAINED = "border-bottom:1px dotted;"
 _SHOWN = "border:2px solid;"
 
 
-def token_rows(scores: TokenScores, shown: int | None, painted: Mapping[Place, float], greatest: float) -> str:
+def token_rows(
+    scores: TokenScores, shown: int | None, painted: Mapping[Place, float], greatest: float, *, whitespace: bool
+) -> str:
     """Return all rows, painted for the target called `shown` (an index), on a scale up to `greatest`."""
-    draw = _Drawing(scores, shown, painted, greatest)
+    draw = _Drawing(scores, shown, painted, greatest, whitespace)
     rows = "\n".join([*(draw.row(*row) for row in _split(scores)), *draw.classes()])
     return f'<div class="text" role="group" aria-label="tokens of the run">\n{rows}\n</div>'
 
@@ -52,12 +55,15 @@ def _split(scores: TokenScores) -> Iterator[tuple[str, str, int, int]]:
 
 
 class _Drawing:
-    def __init__(self, scores: TokenScores, shown: int | None, painted: Mapping[Place, float], greatest: float):
-        self.scores, self.painted, self.greatest = scores, painted, greatest
+    def __init__(
+        self, scores: TokenScores, shown: int | None, painted: Mapping[Place, float], greatest: float, whitespace: bool
+    ) -> None:
+        self.scores, self.painted, self.greatest, self.whitespace = scores, painted, greatest, whitespace
         self.explained = {(t.stack, t.position): t for t in scores.targets}
         target = scores.targets[shown] if shown is not None else None
         self.index, self.shown = shown, (target.stack, target.position) if target else None
         self.stacks = list(scores.tokens)
+        self.long = sum(map(len, scores.tokens.values())) > _LONG
 
     def row(self, stack: str, label: str, start: int, end: int) -> str:
         tokens = self.scores.tokens[stack]
@@ -65,15 +71,16 @@ class _Drawing:
         there = min(end, len(tokens)) - start
         count = f"{there} token{'s' if there != 1 else ''}" if there else "not chosen yet"
         name = f"{stack}, " if len(self.stacks) > 1 and stack != label else ""
-        return self._row(stack, label, name + count, direction("".join(tokens.texts[start:end])), spans)
+        origin = f' data-from="{start}"' if self.long else ""
+        return self._row(stack, label, name + count, direction("".join(tokens.texts[start:end])), spans, origin)
 
-    def _row(self, stack: str, label: str, about: str, way: str, spans: str) -> str:
+    def _row(self, stack: str, label: str, about: str, way: str, spans: str, origin: str = "") -> str:
         kind = label if label in ("output", "next") else "next" if label.startswith("class") else "given"
         number_of = self.stacks.index(stack) if stack in self.stacks else -1
         return (
             f'<div class="row {kind}" data-stack="{number_of}" style="margin-top:.6em"><div class="label" '
             f'style="font-size:.8em"><b>{escaped(label)}</b> <span class="quiet">{escaped(about)}</span></div>'
-            f'<div class="tokens" dir="{way}" style="white-space:pre-wrap;line-height:1.9">{spans}</div></div>'
+            f'<div class="tokens" dir="{way}"{origin} style="white-space:pre-wrap;line-height:1.9">{spans}</div></div>'
         )
 
     def classes(self) -> Iterator[str]:
@@ -95,7 +102,8 @@ class _Drawing:
         """One token; its colour leaves out a single blank before a word, so that words stand apart."""
         place = (stack, position)
         text, kind = self._text(tokens, place)
-        classes, style, beside = ["tok"] + ([kind] if kind else []), _INK + self._paint(place), ""
+        classes, style, beside = ["tok"] + ([kind] if kind else []), "" if self.long else _INK, ""
+        style += self._paint(place)
         if place in self.explained:
             classes.append("goal")
             style += _SHOWN if place == self.shown else _EXPLAINED
@@ -104,14 +112,15 @@ class _Drawing:
         blank = " " if len(text) > 1 and text[0] == " " and text[1] != " " else ""
         end = "\n" if text.endswith("\n") else ""
         ink = text.removeprefix(blank).removesuffix(end)
-        return (
-            f'<span class="{" ".join(classes)}" data-p="{position}" dir="auto" title="{self._title(place)}">{blank}'
-            f'<span class="ink" style="{style}">{escaped_layout(ink)}</span>{beside}{end}</span>'
-        )
+        about = "" if self.long else f' data-p="{position}" dir="auto" title="{self._title(place)}"'
+        ink = escaped_layout(ink)
+        painted = f' style="{style.removesuffix(";")}"' if style else ""
+        inside = f'{blank}<span class="ink"{painted}>{ink}</span>{beside}{end}'
+        return f'<span class="{" ".join(classes)}"{about}>{inside}</span>'
 
     def _paint(self, place: Place) -> str:
         score = self.painted.get(place, 0.0)
-        paint = background(score / self.greatest, signed=self.scores.signed) if self.greatest else ""
+        paint = background(score / self.greatest, signed=self.scores.signed, short=self.long) if self.greatest else ""
         return paint + ";" if paint else ""
 
     def _text(self, tokens: Tokens, place: Place) -> tuple[str, str]:
@@ -121,7 +130,7 @@ class _Drawing:
             return visible(self.explained[place].text), "ghost"
         if not tokens.texts[position]:
             return visible(tokens.labels[position]) or "∅", "part"
-        return laid_out(tokens.texts[position]), "special" if tokens.special[position] else ""
+        return laid_out(tokens.texts[position], spaces=self.whitespace), "special" if tokens.special[position] else ""
 
     def _title(self, place: Place) -> str:
         score = self.painted.get(place)

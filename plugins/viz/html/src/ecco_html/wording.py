@@ -15,6 +15,21 @@ def summary(scores: TokenScores) -> tuple[str, ...]:
     return tuple(line for line in (kind, baseline) if line)
 
 
+def causal(scores: TokenScores) -> bool:
+    """Whether the numbers say what made the target's score; attention, in units of its own, says where was looked."""
+    return "units of the target" in scores.unit
+
+
+def heading(scores: TokenScores) -> str:
+    """What stands before the target's name."""
+    return "What led to" if causal(scores) else "Scores for"
+
+
+def led(scores: TokenScores) -> str:
+    """What stands before the strongest sources, for those who hear the page."""
+    return "led to by" if causal(scores) else "most from"
+
+
 def of_text(target: Target, scores: TokenScores) -> bool:
     """Whether the target is a class of the whole text, so that it stands at none of the tokens."""
     return target.kind == "class" and _there(target, scores) is None
@@ -26,9 +41,7 @@ def where(target: Target, scores: TokenScores) -> str:
     if of_text(target, scores):
         return ""
     if there is None:
-        tokens = scores.tokens.get(target.stack)
-        comes_next = tokens is not None and target.position == len(tokens)
-        return f"at {position}" + (", not chosen yet" if comes_next else "")
+        return f"at {position}" + (", not chosen yet" if comes_next(target, scores) else "")
     if target.kind == "class":
         return f"for {there} at {position}"
     if target.kind == "neuron":
@@ -36,6 +49,12 @@ def where(target: Target, scores: TokenScores) -> str:
     if target.kind == "masked":
         return f"at {position}, masked" if _stands(target, scores) else f"at {there}, {position}"
     return f"at {position}" if _stands(target, scores) else f"at {position}, where {there} stands"
+
+
+def comes_next(target: Target, scores: TokenScores) -> bool:
+    """Whether the token is not chosen yet, so that it stands at the end."""
+    tokens = scores.tokens.get(target.stack)
+    return tokens is not None and target.position == len(tokens)
 
 
 def _there(target: Target, scores: TokenScores) -> str | None:
@@ -71,11 +90,16 @@ def goal(target: Target) -> str:
     return ("class " if target.kind == "class" else "") + quoted(target.text) + versus(target)
 
 
+def plain(target: Target, scores: TokenScores) -> bool:
+    """Whether its position and name say it all."""
+    return not of_text(target, scores) and not verdict(target, scores)
+
+
 def spoken(target: Target, scores: TokenScores) -> str:
     """The target in one breath, for those who hear the page."""
     if of_text(target, scores):
         return goal(target)
-    there = f" {_there(target, scores)}," if verdict(target, scores) else ""
+    there = "" if plain(target, scores) else f" {_there(target, scores)},"
     return f"position {target.position}{there} {goal(target)}"
 
 
@@ -84,18 +108,19 @@ def key(scores: TokenScores, *, alive: bool) -> str:
     targets = scores.targets
     whole = bool(targets) and of_text(targets[-1], scores)
     kind = targets[-1].kind if targets else "token"
+    shows = "what led to" if causal(scores) else "the scores for"
     if not alive:
         framed = {"class": "the class with the frame" if whole else "the class of the token with the frame",
                   "masked": "the prediction in the frame"}.get(kind, "the token with the frame")  # fmt: skip
         more = "classes with a dotted line" if whole else "dotted tokens"
-        return f"Colours show what led to {framed}" + (f"; {more} are explained too." if len(targets) > 1 else ".")
+        return f"Colours show {shows} {framed}" + (f"; {more} are explained too." if len(targets) > 1 else ".")
     if whole and len(targets) == 1:
         return "Point at, tap or arrow to a token to see its exact score."
     its = {"class": "its class", "neuron": "its activation"}.get(kind, "it")
     goals, it = ("a class", "it") if whole else ("a dotted token", its)
     it = "the prediction there" if kind == "masked" else it
     return (
-        f"Point at, tap or arrow to {goals} to see what led to {it}; ↑ ↓ go from one to the next. "
+        f"Point at, tap or arrow to {goals} to see {shows} {it}; ↑ ↓ go from one to the next. "
         "Enter or a click pins it, Esc lets go. While it is pinned, every token tells its exact score."
     )
 
@@ -115,11 +140,12 @@ def facts(scores: TokenScores, index: int) -> str:
 
 def _completeness(scores: TokenScores, index: int) -> list[str]:
     if scores.completeness is None:
-        return ["no completeness promise"]
-    error = f"completeness error {number(scores.completeness.values[index], 2, plus=True)}"
+        return ["no completeness promise"] if causal(scores) else []
+    error = f"{visible(scores.missed)} {number(scores.completeness.values[index], 2, plus=True)}"
     relative = scores.relative_error()
     if relative is not None and math.isfinite(relative[index]):
         assert scores.change is not None
+        from_baseline = " from the baseline" * (scores.missed == "completeness error")
         change = number(scores.change.values[index], 3, plus=True)
-        error += f" ({number(100 * relative[index], 2)} % of the change {change} from the baseline)"
+        error += f" ({number(100 * relative[index], 2)} % of the change {change}{from_baseline})"
     return [error]
