@@ -4,12 +4,13 @@ VENV ?= .venv
 BIN = $(VENV)/bin
 DISTRIBUTIONS = . plugins/attribution/captum plugins/attribution/attention \
   plugins/lens/logit plugins/factorization/neurons plugins/similarity/representations plugins/probing/linear \
-  plugins/viz/html plugins/viz/terminal plugins/models/tiny
+  plugins/attribution/lrp plugins/faithfulness/perturbation \
+  plugins/viz/html plugins/viz/terminal plugins/viz/matplotlib plugins/models/tiny
 EDITABLE = $(foreach d,$(DISTRIBUTIONS),-e $(d))
 export HF_HUB_OFFLINE = 1
 export TOKENIZERS_PARALLELISM = false
 
-.PHONY: demo test lint prove wheels docs bench clean browser
+.PHONY: demo test lint prove wheels docs pictures bench clean browser
 
 demo: $(VENV)/installed
 	@$(BIN)/ecco demo
@@ -44,13 +45,23 @@ wheels: $(VENV)/installed
 docs: $(VENV)/installed
 	$(BIN)/python docs/generate_models.py
 	$(BIN)/python docs/generate_attribution.py
+	$(BIN)/python docs/generate_methods.py
+	$(BIN)/python docs/generate_reference.py
+	$(BIN)/python -m sphinx -q -W --keep-going -c docs . site
+	@echo "Open site/index.html"
+
+pictures: $(VENV)/installed browser
+	$(BIN)/python docs/generate_pictures.py
 
 bench: $(VENV)/installed
 	$(BIN)/python benchmarks/attribution.py
 	$(BIN)/python benchmarks/attribution.py --peers --growth --long
 	$(BIN)/python benchmarks/known_answers.py
 	$(BIN)/python benchmarks/reading.py
+	$(BIN)/python benchmarks/known_faithfulness.py
 	$(BIN)/python benchmarks/inside.py --peers
+	$(BIN)/python plugins/attribution/lrp/speed.py
+	$(BIN)/python plugins/faithfulness/perturbation/speed.py
 
 clean:
-	rm -rf $(VENV) dist
+	rm -rf $(VENV) dist site jupyter_execute

@@ -31,6 +31,8 @@ METHODS = (
     "integrated_gradients", "saliency", "input_x_gradient", "deep_lift", "gradient_shap", "occlusion", "lrp",
     "raw_attention", "attention_rollout", "attention_flow", "attention_norms",
 )  # fmt: skip
+#: How tokens are taken away besides the default, and by which measures that is graded then.
+OTHERWISE: dict[str, Any] = {"replacement": "sample", "n_draws": 1, "metrics": ("deletion", "insertion")}
 DRAWS = 1000
 Array = np.ndarray[Any, np.dtype[np.float64]]
 
@@ -39,17 +41,20 @@ def measure(name: str, n_cases: int) -> dict[str, Any]:
     """Grades of every method on every case: by each measure, and by the known answer."""
     lm = ecco.from_pretrained(f"tiny:{name}")
     cases = known_cases(lm, shipped(name))[:n_cases]
+    runs = [case.run for case in cases]
     started = time.perf_counter()
-    result = ecco.analyze("faithfulness", [case.run for case in cases], methods=METHODS, exact="off")
+    result = ecco.analyze("faithfulness", runs, methods=METHODS, exact="off")
     seconds = time.perf_counter() - started
+    otherwise = ecco.analyze("faithfulness", runs, methods=METHODS, exact="off", **OTHERWISE)
     methods = [method for method in result.each.labels("method") if method in METHODS]
-    chosen = [list(result.each.labels("method")).index(method) for method in methods]
+    sampled = [f"{measure}, sampled tokens" for measure in otherwise.each.labels("measure")]
     return {
         "methods": methods,
-        "measures": list(result.each.labels("measure")),
-        "grades": result.each.values[chosen].tolist(),  # (method, measure, case)
+        "measures": [*result.each.labels("measure"), *sampled],
+        # (method, measure, case)
+        "grades": np.concatenate([each.each.sel(method=methods).values for each in (result, otherwise)], 1).tolist(),
         "found": [[reciprocal_rank(case, method, n) for n, case in enumerate(cases)] for method in methods],
-        "notes": list(result.notes),
+        "notes": [*result.notes, *otherwise.notes],
         "forwards": result.forwards,
         "seconds": seconds,
     }
@@ -100,7 +105,8 @@ def tables(figures: dict[str, Any]) -> str:
     found = {name: np.array(one["found"]) for name, one in models.items()}
     grades = {
         name: {
-            measure: np.array(one["grades"], dtype=float)[:, m] * (-1 if measure in LOWER_IS_BETTER else 1)
+            measure: np.array(one["grades"], dtype=float)[:, m]
+            * (-1 if measure.split(",")[0] in LOWER_IS_BETTER else 1)
             for m, measure in enumerate(one["measures"])
         }
         for name, one in models.items()
@@ -122,8 +128,8 @@ def tables(figures: dict[str, Any]) -> str:
     took = ", ".join(f"{one['seconds']:.0f} s and {one['forwards']:,} masked inputs ({n})" for n, one in models.items())
     return "\n\n".join(
         [
-            f"Measured {figures['date']}, torch {figures['torch']}, one thread, {len(METHODS)} methods. Cases: {cases}; "
-            f"grading them took {took}.",
+            f"Measured {figures['date']}, torch {figures['torch']}, one thread, {len(METHODS)} methods. Cases: {cases}. "
+            f"By the defaults, grading them took {took}.",
             "### Over methods: rank correlation of a measure's mean with the mean reciprocal rank of what decides\n\n"
             + table(["measure", *columns], lines(over_methods, "+.2f")),
             "### Within a case: the same over the methods' explanations of one text, averaged over cases\n\n"
