@@ -128,8 +128,8 @@ def tables(figures: dict[str, Any]) -> str:
     took = ", ".join(f"{one['seconds']:.0f} s and {one['forwards']:,} masked inputs ({n})" for n, one in models.items())
     return "\n\n".join(
         [
-            f"Measured {figures['date']}, torch {figures['torch']}, one thread, {len(METHODS)} methods. Cases: {cases}. "
-            f"By the defaults, grading them took {took}.",
+            f"Measured {figures['date']}, torch {figures['torch']}, one thread. {len(METHODS)} methods, "
+            f"cases: {cases}. By the defaults, grading them took {took}.",
             "### Over methods: rank correlation of a measure's mean with the mean reciprocal rank of what decides\n\n"
             + table(["measure", *columns], lines(over_methods, "+.2f")),
             "### Within a case: the same over the methods' explanations of one text, averaged over cases\n\n"

