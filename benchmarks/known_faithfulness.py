@@ -14,6 +14,7 @@ import argparse
 import json
 import time
 import warnings
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -78,23 +79,32 @@ def over_methods(grades: Array, found: Array) -> float:
     return rank_correlation(np.nanmean(grades, axis=1), found.mean(1))
 
 
-def within_cases(grades: Array, found: Array) -> float:
-    """The mean over cases of the correlation over methods; cases in which all methods do alike tell nothing."""
-    return float(np.nanmean([rank_correlation(grades[:, n], found[:, n]) for n in range(found.shape[1])]))
+def within_cases(grades: Array, found: Array) -> Array:
+    """Per case, the correlation over methods; NaN where all methods do alike, which tells nothing."""
+    return np.array([rank_correlation(grades[:, n], found[:, n]) for n in range(found.shape[1])])
 
 
-def interval(grades: Array, found: Array, statistic: Any) -> tuple[float, float, float]:
-    """The statistic, and its 95 % interval over resampled cases."""
-    rng, n = np.random.default_rng(0), found.shape[1]
-    draws = [statistic(grades[:, some], found[:, some]) for some in rng.integers(0, n, (DRAWS, n))]
+def interval(statistic: Callable[[np.ndarray], float], n: int) -> tuple[float, float, float]:
+    """A statistic of the numbers of `n` cases, and its 95 % interval over resampled cases."""
+    draws = [statistic(some) for some in np.random.default_rng(0).integers(0, n, (DRAWS, n))]
     low, high = np.nanquantile(draws, (0.025, 0.975))
-    return statistic(grades, found), float(low), float(high)
+    return statistic(np.arange(n)), float(low), float(high)
 
 
-def taken_by(grades: Array, found: Array) -> float:
-    """Share of cases in which the method that a measure grades best puts a deciding token first; ties share."""
+def of_means(grades: Array, found: Array) -> tuple[float, float, float]:
+    """The correlation over methods."""
+    return interval(lambda some: over_methods(grades[:, some], found[:, some]), found.shape[1])
+
+
+def mean_of(each: Array) -> tuple[float, float, float]:
+    """The mean over cases."""
+    return interval(lambda some: float(np.nanmean(each[some])), len(each))
+
+
+def taken_by(grades: Array, found: Array) -> Array:
+    """Per case, whether the method that a measure grades best puts a deciding token first; ties share."""
     best = grades == np.nanmax(grades, axis=0)
-    return float(np.mean((best * (found == 1)).sum(0) / best.sum(0)))
+    return np.asarray((best * (found == 1)).sum(0) / best.sum(0))
 
 
 def tables(figures: dict[str, Any]) -> str:
@@ -113,15 +123,16 @@ def tables(figures: dict[str, Any]) -> str:
     }
 
     def lines(statistic: Any, form: str) -> list[list[str]]:
-        return [
-            [measure, *(said(interval(grades[name][measure], found[name], statistic), form) for name in models)]
-            for measure in measures
-        ]
+        return [[m, *(said(statistic(grades[name][m], found[name]), form) for name in models)] for m in measures]
 
     single = {name: (array == 1).mean(1) for name, array in found.items()}
     compared = [
         ["the best single method", *(said((float(np.max(one)),), ".0%") for one in single.values())],
         ["a method at random", *(said((float(np.mean(one)),), ".0%") for one in single.values())],
+    ]
+    preferred = [
+        [m, *(prefer(models[n]["methods"], np.nanmean(grades[n][m], axis=1), single[n]) for n in models)]
+        for m in measures
     ]
     shares = [[f"`{method}`", *(share(models[n]["methods"], single[n], method) for n in models)] for method in METHODS]
     cases = ", ".join(f"{array.shape[1]} ({name})" for name, array in found.items())
@@ -131,11 +142,13 @@ def tables(figures: dict[str, Any]) -> str:
             f"Measured {figures['date']}, torch {figures['torch']}, one thread. {len(METHODS)} methods, "
             f"cases: {cases}. By the defaults, grading them took {took}.",
             "### Over methods: rank correlation of a measure's mean with the mean reciprocal rank of what decides\n\n"
-            + table(["measure", *columns], lines(over_methods, "+.2f")),
+            + table(["measure", *columns], lines(of_means, "+.2f")),
             "### Within a case: the same over the methods' explanations of one text, averaged over cases\n\n"
-            + table(["measure", *columns], lines(within_cases, "+.2f")),
+            + table(["measure", *columns], lines(lambda g, f: mean_of(within_cases(g, f)), "+.2f")),
             "### A deciding token is first in the explanation that a measure grades best: % of cases\n\n"
-            + table(["measure", *columns], [*lines(taken_by, ".0%"), *compared]),
+            + table(["measure", *columns], [*lines(lambda g, f: mean_of(taken_by(g, f)), ".0%"), *compared]),
+            "### The method that a measure prefers over all cases, and how often a deciding token is first in it\n\n"
+            + table(["measure", *columns], preferred),
             "### The methods on these cases: % with a deciding token first\n\n" + table(["method", *columns], shares),
         ]
     )
@@ -145,6 +158,12 @@ def said(numbers: tuple[float, ...], form: str) -> str:
     """A number, and the interval behind it if there is one."""
     first, *ends = (format(number, form) for number in numbers)
     return f"{first} ({' – '.join(ends)})" if ends else first
+
+
+def prefer(methods: list[str], means: Array, shares: Array) -> str:
+    """The method with the best mean grade, and its share of cases."""
+    best = int(np.nanargmax(means))
+    return f"`{methods[best]}` {shares[best]:.0%}"
 
 
 def share(methods: list[str], shares: Array, method: str) -> str:
