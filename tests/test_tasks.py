@@ -502,3 +502,33 @@ def test_the_encoder_of_a_bare_t5_is_read_without_an_answer(open_tiny):
     last = bare.model.encoder(input_ids=run.ids[None]).last_hidden_state[0]
     normed = bare.architecture.normed(capture.get("resid_post", capture.layers("resid_post")[-1]), "encoder")
     torch.testing.assert_close(normed, last.detach())
+
+
+def test_max_length_counts_the_prompt_as_in_the_models_own_generate():
+    lm = ecco.from_pretrained("tiny:prose")
+    prompt = "Once upon a time"
+    n = len(lm(prompt))
+    own = lm.model.generate(**lm.tokenizer(prompt, return_tensors="pt"), max_length=n + 3, do_sample=False)
+    run = lm.generate(prompt, max_length=n + 3, do_sample=False)
+    assert run.tokens.ids.tolist() == own[0].tolist()
+    both = lm.generate([prompt, "A dog"], max_length=n + 3)
+    assert max(map(len, both)) == n + 3
+    answer = ecco.from_pretrained("tiny:seq2seq").generate(
+        "context: The cup is red. question: what colour?", max_length=4
+    )
+    assert len(answer) <= 4
+    config = transformers.GenerationConfig(max_new_tokens=2, do_sample=False)
+    assert len(lm.generate(prompt, generation_config=config)) == n + 2
+
+
+@pytest.mark.parametrize(
+    ("options", "told"),
+    [
+        ({"max_length": 3}, "max_length=3 leaves nothing to generate: it counts the .* tokens of the prompt"),
+        ({"max_length": 30, "max_new_tokens": 2}, "max_new_tokens and max_length say the same"),
+        ({"max_length": "30"}, "max_length takes int"),
+    ],
+)
+def test_a_wrong_max_length_is_said(options, told):
+    with pytest.raises(ecco.OptionError, match=told):
+        ecco.from_pretrained("tiny:prose").generate("Once upon a time there was a dog called", **options)

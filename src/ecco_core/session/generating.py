@@ -23,19 +23,32 @@ if TYPE_CHECKING:
     from ecco_core.session.language_model import LanguageModel
 
 
-def checked(max_new_tokens: Any, generate: Any, seed: Any, options: dict[str, Any]) -> tuple[int, int | None]:
-    """Return how many tokens to generate, and the seed.
+def checked(
+    max_new_tokens: Any, generate: Any, seed: Any, options: dict[str, Any], there: int
+) -> tuple[int, int | None]:
+    """Return how many tokens to generate, and the seed; takes ``max_length`` out of the options.
+
+    Args:
+        there: how many tokens ``max_length`` counts that are not generated.
 
     Raises:
         OptionError: an option is wrong.
     """
-    if generate is not None and max_new_tokens is not None:
-        raise OptionError("generate and max_new_tokens say the same; give one of them.")
-    count = generate if generate is not None else 20 if max_new_tokens is None else max_new_tokens
-    count, seed = convert(count, int, "max_new_tokens"), convert(seed, int | None, "seed")
+    length, config = options.pop("max_length", None), options.get("generation_config")
+    given = {"max_new_tokens": max_new_tokens, "generate": generate, "max_length": length}
+    named = [name for name, value in given.items() if value is not None]
+    if len(named) > 1:
+        raise OptionError(f"{' and '.join(named)} say the same; give one of them.")
+    count = getattr(config, "max_new_tokens", None) or 20
+    if named:
+        count = convert(given[named[0]], int, named[0]) - (there if length is not None else 0)
+    seed = convert(seed, int | None, "seed")
+    if length is not None and count < 0:
+        raise OptionError(
+            f"max_length={length} leaves nothing to generate: it counts the {there} tokens of the prompt."
+        )
     if count < 0 or not -(2**63) <= (seed or 0) < 2**63:
         raise OptionError(f"max_new_tokens counts from 0 and seed has 64 bits, found {count} and {seed}.")
-    config = options.get("generation_config")
     if (options.get("num_return_sequences") or getattr(config, "num_return_sequences", None) or 1) != 1:
         raise OptionError("A run is one sequence: leave num_return_sequences out and call generate again.")
     return count, seed

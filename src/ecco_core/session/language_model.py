@@ -165,7 +165,8 @@ class LanguageModel:
         Args:
             text: the prompt; or a chat, ``[{"role": "user", "content": …}, …]``; or a list of prompts or chats, which
                 are generated as one batch.
-            max_new_tokens: most tokens to generate; 20 if left out. `generate` is the original library's name.
+            max_new_tokens: most tokens to generate; 20 if left out. `generate` is the original library's name;
+                ``max_length`` counts the prompt too.
             output: what the model is taken to have answered, instead of generating.
             seed: set torch's random state first, for sampling that repeats.
             options: anything that the model's ``generate`` takes (``do_sample``, ``num_beams``, ``top_k`` …).
@@ -186,7 +187,8 @@ class LanguageModel:
                 raise OptionError("With a given output nothing is generated; leave the options of generating out.")
             return self._forced(self._ids(text), output)
         prompts = list(map(self._ids, text if several else [text]))
-        runs = self._generated(prompts, *generating.checked(max_new_tokens, generate, seed, options), options)
+        there = max(map(len, prompts)) if self.task == "causal" and prompts else 1
+        runs = self._generated(prompts, *generating.checked(max_new_tokens, generate, seed, options, there), options)
         return Runs(runs) if several else runs[0]
 
     def __call__(self, text: Text | Sequence[Text] | Mapping[str, Any]) -> Any:
