@@ -133,3 +133,46 @@ def test_states_by_stack(lm):
     assert (len(output.encoder_hidden_states), len(output.decoder_hidden_states)) == (3, 2)
     assert output.decoder_hidden_states[0].shape[1] == len(output)
     assert lm("Nora").encoder_hidden_states is None
+
+
+def test_the_rest_of_the_originals_arguments(tmp_path):
+    lm = ecco.from_pretrained("tiny:prose", activations=True)
+    text = "We met a captain called Nora. We met a cook called Felix. The name of the captain was"
+    output = lm.generate(text, generate=3, attribution=["ig"], do_sample=False)
+    assert lm.generate(text, generate=3, beam_size=2).text == lm.generate(text, max_new_tokens=3, num_beams=2).text
+    np.testing.assert_array_equal(output().values.values, output.primary_attributions().values.values)
+    one = output(position=len(output) - 1)
+    np.testing.assert_allclose(one.values.values[0], output().values.values[-1], rtol=1e-4)
+    assert output.explorable() is output
+    assert "".join(output.explorable(printJson=True)["tokens"]) == output.text
+    data = output.primary_attributions(printJson=True)["values"]
+    np.testing.assert_array_equal(data["values"], output().values.values)
+    assert data["dims"] == ["target", "source"]
+    same = output.attention(attention_values=None, layer=1).values.values
+    np.testing.assert_array_equal(same, output.attention(layer=1).values.values)
+    factors = output.run_nmf(n_components=3, collect_activations_layer_nums=[0, 1])
+    np.testing.assert_array_equal(factors.values.values, output.run_nmf(n_components=3, to_layer=2).values.values)
+    ranks = output.rankings(save_file_path=tmp_path / "ranks.txt")
+    assert (tmp_path / "ranks.txt").read_text(encoding="utf-8") == str(ranks)
+    assert output.rankings(show_inputs=True).values.shape[1] > ranks.values.shape[1]
+    assert output.rankings(printJson=True)["values"]["values"] == ranks.values.values.tolist()
+    embedded = lm.model.transformer.wte.weight[output.ids] + lm.model.transformer.wpe.weight[: len(output)]
+    np.testing.assert_allclose(output.embedding_states[0], embedded.detach(), rtol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("attr_method", "analysis"),
+    [("dl", "deep_lift"), ("dls", "deep_lift_shap"), ("gs", "gradient_shap"), ("lrp", "lrp")],
+)
+def test_the_rest_of_the_originals_methods(attr_method, analysis):
+    output = ecco.from_pretrained("tiny:prose").generate("The captain is called", generate=2)
+    found = output.primary_attributions(attr_method=attr_method)
+    as_it_was = {} if attr_method == "lrp" else {"score": "prob", "aggregation": "l2"}
+    np.testing.assert_array_equal(found.values.values, output.analyze(analysis, **as_it_was).values.values)
+
+
+@pytest.mark.parametrize("attr_method", ["gb", "gg", "deconv"])
+def test_what_would_be_the_plain_gradient_is_refused(attr_method):
+    output = ecco.from_pretrained("tiny:prose").generate("The captain is called", generate=2)
+    with pytest.raises(ecco.OptionError, match="plain gradient"):
+        output.primary_attributions(attr_method=attr_method)

@@ -34,6 +34,11 @@ def checked(
     Raises:
         OptionError: an option is wrong.
     """
+    options.pop(
+        "attribution", None
+    )  # of the original, which attributed while generating; here it is done when asked for
+    if "beam_size" in options:
+        options["num_beams"] = options.pop("beam_size")
     length, config = options.pop("max_length", None), options.get("generation_config")
     given = {"max_new_tokens": max_new_tokens, "generate": generate, "max_length": length}
     named = [name for name, value in given.items() if value is not None]

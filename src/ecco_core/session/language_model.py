@@ -205,6 +205,10 @@ class LanguageModel:
             return Runs(self._run(ids) for ids in map(self._ids, text))
         return self._run(self._ids(text))
 
+    def to(self, inputs: Any) -> Any:
+        """Move what a tokenizer returned to the model's device; of the original."""
+        return inputs.to(self.device) if hasattr(inputs, "to") else inputs
+
     def predict_token(self, inputs: Text | Mapping[str, Any], topk: int = 50, temperature: float = 1.0) -> Any:
         """Candidates for the token after a text; the original's name of the analysis ``predict``."""
         return self(inputs).analyze("predict", top_k=topk, temperature=temperature)
