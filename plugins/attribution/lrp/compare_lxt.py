@@ -27,7 +27,8 @@ NOT_NEEDED = {
     "lxt.efficient.models.vit_torch": ("vision_transformer", "cp_LRP"),
     "lxt.efficient.zennit_patches": ("monkey_patch_zennit",),
 }
-CASES = (("gpt2", "attnlrp"), ("gpt2", "cp"), ("llama", "attnlrp"), ("qwen2", "attnlrp"), ("qwen3", "attnlrp"))
+CASES = (("gpt2", "attnlrp"), ("gpt2", "cp"), ("llama", "attnlrp"), ("qwen2", "attnlrp"), ("qwen3", "attnlrp"),
+         ("gemma3_text", "attnlrp"))  # fmt: skip
 TEXT = "The captain is called Nora. The cook is called Felix. Everyone thanked the captain called Nora."
 
 
@@ -45,9 +46,10 @@ def compare(kind: str, rule: str) -> None:
     found = run.analyze("lrp", rule=rule, targets=[len(run) - 1])
     ours = torch.tensor(found.values.values[0].tolist(), dtype=torch.float64)
 
+    family = kind.removesuffix("_text")
     for name, attributes in NOT_NEEDED.items():
         sys.modules[name] = types.SimpleNamespace(**dict.fromkeys(attributes))  # type: ignore[assignment]
-    of_lxt = importlib.import_module(f"lxt.efficient.models.{kind}")
+    of_lxt = importlib.import_module(f"lxt.efficient.models.{family}")
     from lxt.efficient import monkey_patch
 
     class Interface(dict):
@@ -56,7 +58,7 @@ def compare(kind: str, rule: str) -> None:
         def get_interface(self, name: str, default: object) -> object:
             return self.get(name, default)
 
-    modeling = importlib.import_module(f"transformers.models.{kind}.modeling_{kind}")
+    modeling = importlib.import_module(f"transformers.models.{family}.modeling_{family}")
     modeling.ALL_ATTENTION_FUNCTIONS = Interface(modeling.ALL_ATTENTION_FUNCTIONS.items())
     monkey_patch(modeling, patch_map=of_lxt.cp_LRP if rule == "cp" else of_lxt.attnLRP)
     modeling.ALL_ATTENTION_FUNCTIONS = Interface(modeling.ALL_ATTENTION_FUNCTIONS)
@@ -66,7 +68,7 @@ def compare(kind: str, rule: str) -> None:
     theirs = (embeddings * embeddings.grad)[0].sum(-1).detach()
     apart = float((ours - theirs).abs().max() / theirs.abs().max())
     rank = float(torch.corrcoef(torch.stack([ours, theirs]))[0, 1])
-    sys.stdout.write(f"{kind:8} {rule:8} largest difference {apart:.1e} of the largest relevance, r = {rank:.10f}\n")
+    sys.stdout.write(f"{kind:12} {rule:8} largest difference {apart:.1e} of the largest relevance, r = {rank:.10f}\n")
 
 
 def main() -> None:
