@@ -142,14 +142,15 @@ def replacement_effect(
     told = agreement(np.array(means))
     apart = told[np.triu_indices(len(told), 1)]
     known = apart[np.isfinite(apart)]
-    ctx.note(
-        "The methods' order has no agreement to tell: there are fewer than two methods, or all are even."
-        if not len(known)
-        else "The methods come in the same order under each replacement."
-        if np.allclose(apart, 1)
-        else f"The methods' order depends on how tokens are taken away: Kendall's tau between two replacements is "
-        f"{known.mean():.2f} on average, {known.min():.2f} at least."
-    )
+    if not len(known):
+        ctx.note("The methods' order has no agreement to tell: there are fewer than two methods, or all are even.")
+    elif np.allclose(apart, 1):
+        ctx.note("The methods come in the same order under each replacement.")
+    else:
+        ctx.note(
+            "The methods' order depends on how tokens are taken away: Kendall's tau between two replacements is "
+            f"{known.mean():.2f} on average, {known.min():.2f} at least."
+        )
     for way in ways:
         ctx.note(f"{way}: {WORDS[way]}.")
     ctx.note(f"{forwards:,} masked inputs went through the model, besides what the methods need.")
