@@ -236,6 +236,25 @@ def test_a_missing_library_is_answered_with_its_install(monkeypatch):
         EACH[1].values.to_xarray()
 
 
+@pytest.mark.parametrize("result", EACH, ids=lambda result: type(result).__name__)
+def test_json_says_all_fields_and_numbers(result, tmp_path):
+    read = json.loads(result.save(tmp_path / "it.json").read_text(encoding="utf-8"), parse_constant=pytest.fail)
+    assert tuple(read.pop("kinds")) == result.kinds()
+    assert list(read) == [field.name for field in attrs.fields(type(result))]
+    for name, array in result.arrays().items():
+        assert read[name]["dims"] == list(array.dims)
+        found = np.array(read[name]["values"], dtype=array.values.dtype)  # null reads as NaN
+        np.testing.assert_array_equal(found, array.values)
+
+
+def test_json_has_no_word_for_what_is_no_number(tmp_path):
+    values = ecco.LabelledArray(np.array([[1.5, np.nan, -np.inf]], dtype=np.float32), ("curve", "x"))
+    nested = ecco.report([ecco.Curves(values=values), ecco.Table(columns=("n",), rows=((np.int64(3),), (None,)))])
+    curves, table = json.loads(nested.save(tmp_path / "it.json").read_text())["results"]
+    assert curves["values"]["values"] == [[1.5, None, None]]
+    assert (curves["kinds"][0], table["rows"]) == ("Curves", [[3], [None]])
+
+
 def test_labelled_arrays_select_by_label_and_place():
     array = ecco.LabelledArray(np.arange(6).reshape(2, 3), ("layer", "token"), {"token": ["a", "b", "c"]})
     assert array.sel(layer=1, token="b").values == 4
@@ -257,4 +276,6 @@ def test_selecting_is_indexing(values, data):
     j = data.draw(st.lists(st.integers(0, values.shape[1] - 1), min_size=1))
     np.testing.assert_array_equal(array.isel(a=i, b=j).values, values[i][j])
     np.testing.assert_array_equal(array.sel(b=j, a=i).values, values[i][j])
-    assert len(list(array.records())) == values.size
+    table = array.to_dataframe()
+    assert [tuple(row[:2]) for row in table.values] == list(np.ndindex(*values.shape))
+    np.testing.assert_array_equal(table["value"].values, values.ravel())

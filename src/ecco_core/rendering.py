@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import sys
 import warnings
 from collections.abc import Iterator
@@ -20,6 +21,7 @@ from ecco_core.plugin.catalogue import install_for
 from ecco_core.plugin.manager import Offer, plugins
 
 PLAIN, HTML, ANSI = "text/plain", "text/html", "text/x-ansi"
+OURS = (".ecco", ".json", ".txt")
 MOST_ROWS, MOST_COLUMNS = 40, 8
 
 
@@ -75,15 +77,15 @@ def save(result: Result, path: Path, **options: Any) -> Path:
         StorageError: the place cannot be written.
     """
     suffix = path.suffix.lower()
-    if suffix in (".ecco", ".txt") and options:
+    if suffix in OURS and options:
         raise OptionError(f"{suffix} takes no options, found {listed(options)}.")
     if suffix == ".ecco":
         return storage.save(result, path)
     offer = find_renderer(result, suffix=suffix) if suffix else None
     if offer is not None:
         content = _call(offer, result, options)
-    elif suffix == ".txt":
-        content = plain_text(result)
+    elif suffix in OURS:
+        content = plain_text(result) if suffix == ".txt" else json.dumps(storage.as_data(result), ensure_ascii=False)
     else:
         raise unknown_suffix(path)
     data = content if isinstance(content, bytes) else content.encode("utf-8", "backslashreplace")
@@ -93,7 +95,7 @@ def save(result: Result, path: Path, **options: Any) -> Path:
 def suffixes() -> tuple[str, ...]:
     """File suffixes that a result can be saved with here, sorted."""
     offered = {suffix for offer in plugins().offers("ecco_renderers") for suffix in offer.spec.suffixes}
-    return tuple(sorted(offered | {".ecco", ".txt"}))
+    return tuple(sorted(offered.union(OURS)))
 
 
 def unknown_suffix(path: Path) -> RenderError:

@@ -37,9 +37,7 @@ _GROUPS: dict[str, tuple[tuple[str, Any, Any, str], ...]] = {
     "features": (("features", str | Sequence[str], "tokens", "tokens, words, sentences, or spans (0:4,4:9)."),),
     "sites": (("site", str, "resid_post", "what to read in each block: a site, or a plugin's capture."),),
     "layers": (("layers", PLACES, None, "layers from 0; -1 is the last; all if left out."),),
-    "positions": (
-        ("positions", PLACES, None, "positions in the run; -1 is the last; those that it is about if left out."),
-    ),
+    "positions": (("positions", PLACES, None, "positions in the run; -1: last; those that it is about if left out."),),
     "labels": (("labels", Sequence[str] | None, None, "one name per run, or per token of them all."),),
     "seed": (("seed", int, 0, "start of everything random in the analysis."),),
 }

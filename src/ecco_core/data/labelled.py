@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+import itertools
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import attrs
@@ -89,9 +90,8 @@ class LabelledArray:
         for dim, index in places.items():
             result._check_dim(dim)
             axis, size = result.dims.index(dim), result.size(dim)
-            for i in [index] if isinstance(index, int) else index:
-                if not -size <= i < size:
-                    raise OptionError(f"{dim} {i} is outside of the {size} there are.")
+            if outside := [i for i in np.ravel(index) if not -size <= i < size]:
+                raise OptionError(f"{dim} {outside[0]} is outside of the {size} there are.")
             coords = {name: labels for name, labels in result.coords.items() if name != dim}
             dims = [name for name in result.dims if name != dim or not isinstance(index, int)]
             if not isinstance(index, int):
@@ -99,18 +99,12 @@ class LabelledArray:
             result = LabelledArray(result.values.take(index, axis=axis), dims, coords)
         return result
 
-    def records(self) -> Iterator[dict[str, Any]]:
-        """One dict per value: its label along each dimension, and ``value``."""
-        labels = [self.labels(dim) for dim in self.dims]
-        for place in np.ndindex(*self.shape):
-            value = self.values[place]
-            row = {dim: labels[axis][i] for axis, (dim, i) in enumerate(zip(self.dims, place))}
-            yield row | {"value": value.item() if isinstance(value, np.generic) else value}
-
     def to_dataframe(self) -> Any:
         """Long-form pandas DataFrame: a column per dimension, and ``value``."""
         pandas = optional_library("pandas", "a DataFrame")
-        return pandas.DataFrame(list(self.records()), columns=[*self.dims, "value"])
+        places = itertools.product(*map(self.labels, self.dims))
+        rows = [(*place, value) for place, value in zip(places, self.values.ravel().tolist())]
+        return pandas.DataFrame(rows, columns=[*self.dims, "value"])
 
     def to_xarray(self) -> Any:
         """The same as an ``xarray.DataArray``."""

@@ -289,10 +289,14 @@ class TokenGrid(Result):
     Attributes:
         values: ``(layer, position)``; `texts` the token of each cell, same shape.
         quantity: what the numbers are, with their unit or range.
+        candidates: ``(layer, position, rank)``, the tokens that are most likely in each cell, best first;
+            `candidate_values` their probabilities, 0 to 1, same shape.
     """
 
     values: LabelledArray = attrs.field(validator=_ARRAY)
     texts: LabelledArray | None = None
+    candidates: LabelledArray | None = None
+    candidate_values: LabelledArray | None = None
     quantity: str = ""
 
 

@@ -40,6 +40,21 @@ def save(result: Result, path: Path) -> Path:
     return write_whole(path, to_bytes(arrays, metadata=metadata))
 
 
+def as_data(value: Any) -> Any:
+    """Return a result, or a value in one, as JSON says it: fields by name, arrays as lists, NaN and infinity null."""
+    if attrs.has(type(value)):
+        kinds = {"kinds": value.kinds()} if isinstance(value, Result) else {}
+        value = kinds | {a.name: getattr(value, a.name) for a in attrs.fields(type(value))}
+    value = value.tolist() if isinstance(value, (np.ndarray, np.generic)) else value
+    if isinstance(value, Mapping):
+        return {str(key): as_data(one) for key, one in value.items()}
+    if isinstance(value, (tuple, list)):
+        return [as_data(one) for one in value]
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    return str(value) if isinstance(value, Path) else value
+
+
 def load(path: str | Path) -> Result:
     """Read a result back. A kind that only a missing plugin knows comes back as the kind it inherits from.
 
@@ -55,10 +70,8 @@ def load(path: str | Path) -> Result:
         with safe_open(path, framework="numpy") as file:
             tree = json.loads((file.metadata() or {})["ecco"])
             if tree["format"] != FORMAT:
-                raise StorageError(
-                    f"{str(path)!r} is of format {tree['format']!r}, this version reads {FORMAT}: "
-                    "pip install -U ecco-core"
-                )
+                found = f"{str(path)!r} is of format {tree['format']!r}"
+                raise StorageError(f"{found}, this version reads {FORMAT}: pip install -U ecco-core")
             return _decode_result(tree, file)
 
 
@@ -85,14 +98,11 @@ def write_whole(path: Path, content: bytes) -> Path:
 
 
 def _encode(value: Any, arrays: dict[str, np.ndarray]) -> Any:
-    if value is None or isinstance(value, str):
+    value = value.item() if isinstance(value, np.generic) else value
+    if value is None or isinstance(value, (str, int)):  # a bool is an int
         return value
-    if isinstance(value, (bool, np.bool_)):
-        return bool(value)
-    if isinstance(value, (int, np.integer)):
-        return int(value)
-    if isinstance(value, (float, np.floating)):
-        return float(value) if math.isfinite(value) else {"$float": repr(float(value))}
+    if isinstance(value, float):
+        return value if math.isfinite(value) else {"$float": repr(value)}
     if isinstance(value, np.ndarray):
         return _encode_array(value, arrays)
     if isinstance(value, Mapping):

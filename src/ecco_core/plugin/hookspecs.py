@@ -26,14 +26,7 @@ class EccoSpecs(Protocol):
 
     @hookspec
     def ecco_analyses(self) -> Iterable[AnalysisSpec]:
-        """Offer analyses, callable as ``run.analyze(name)`` and ``ecco run name``.
-
-        Example::
-
-            @hookimpl
-            def ecco_analyses():
-                return [AnalysisSpec(name="norms", summary="Norm of a site", target="my_plugin.norms:norms")]
-        """
+        """Offer analyses, callable as ``run.analyze(name)`` and ``ecco run name``."""
 
     @hookspec
     def ecco_renderers(self) -> Iterable[RendererSpec]:

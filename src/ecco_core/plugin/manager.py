@@ -131,11 +131,10 @@ class PluginManager:
         install = install_for(name)
         if install:
             raise AnalysisNotFoundError(f"The analysis {name!r} is not installed: {install}{self._why_not(install)}")
-        names = [n for o in self.offers("ecco_analyses") for n in (o.spec.name, *o.spec.aliases)]
-        known = [o.spec.name for o in self.offers("ecco_analyses")]
-        raise AnalysisNotFoundError(
-            f"No analysis is called {name!r}.{did_you_mean(name, names)} Installed: {listed(known)}."
-        )
+        specs = [offer.spec for offer in self.offers("ecco_analyses")]
+        near = did_you_mean(name, [known for spec in specs for known in (spec.name, *spec.aliases)])
+        installed = listed(spec.name for spec in specs)
+        raise AnalysisNotFoundError(f"No analysis is called {name!r}.{near} Installed: {installed}.")
 
     def _why_not(self, install: str) -> str:
         """Say so if the plugin that `install` would bring is there but not usable."""
