@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import functools
 import re
 import zlib
 
 import attrs
 import numpy as np
+from ecco_matplotlib import plot
 
 from ecco_core import (
     Components,
@@ -208,6 +210,13 @@ FIGURES = {
     "fitted": (fitted(), {}),
     "kind of a plugin": (of_a_plugin(), {}),
 }  # fmt: skip
+
+
+@functools.cache
+def drawn(name, width="page"):
+    """The axes of one of FIGURES, drawn once for all tests; not to be changed."""
+    result, options = FIGURES[name]
+    return plot(result, width=width, dpi=100, **options)
 
 
 def figure_of(axes):

@@ -4,14 +4,19 @@ from __future__ import annotations
 
 import pytest
 from ecco_matplotlib import plot
-from figure_results import FIGURES, collisions, curves, drawn_texts, figure_of
+from figure_results import FIGURES, collisions, curves, drawn, drawn_texts, figure_of
+
+#: Drawn for a page too by other tests, or laid out differently there.
+PAGES = ("scores", "scores of two stacks", "lens", "ranks", "predictions", "patterns", "components",
+         "signed components", "grid", "curves", "points", "table")  # fmt: skip
+SIZES = [(name, "column") for name in FIGURES] + [
+    (name, "page") if name in PAGES else pytest.param(name, "page", marks=pytest.mark.slow) for name in FIGURES
+]
 
 
-@pytest.mark.parametrize("width", ["column", "page"])
-@pytest.mark.parametrize("name", FIGURES)
+@pytest.mark.parametrize(("name", "width"), SIZES)
 def test_no_text_covers_another_or_leaves_the_figure(name, width, monkeypatch):
-    result, options = FIGURES[name]
-    figure = figure_of(plot(result, width=width, dpi=100, **options))
+    figure = figure_of(drawn(name, width))
     assert collisions(figure, monkeypatch) == []
     assert figure.get_size_inches()[0] == {"column": 3.5, "page": 7.2}[width]
     assert figure.get_size_inches()[1] < 12

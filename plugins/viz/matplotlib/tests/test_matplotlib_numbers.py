@@ -8,7 +8,7 @@ from ecco_matplotlib import palette, plot
 from ecco_matplotlib.matrix import drawn_together
 from ecco_matplotlib.styling import style
 from ecco_matplotlib.words import Words, number
-from figure_results import components, curves, grid, lens, patterns, points, predictions, ranks, scores, two_stacks
+from figure_results import components, curves, drawn, grid, lens, patterns, points, predictions, scores
 from hypothesis import given, settings, strategies as st
 
 from ecco_core import Curves, LabelledArray
@@ -29,12 +29,12 @@ def small_print(figure):
 
 def test_the_matrix_of_scores_holds_them_and_nothing_for_the_future():
     result = scores()
-    ax = plot(result)
-    drawn = mesh_of(ax)
+    ax = drawn("scores")
+    found = mesh_of(ax)
     for i, target in enumerate(result.targets):
-        assert np.array_equal(drawn.data[i, : target.position], result.values.values[i, : target.position])
-        assert drawn.mask[i, target.position :].all()
-        assert not drawn.mask[i, : target.position].any()
+        assert np.array_equal(found.data[i, : target.position], result.values.values[i, : target.position])
+        assert found.mask[i, target.position :].all()
+        assert not found.mask[i, : target.position].any()
     assert labels_of(ax.yaxis)[0] == f"17 {result.targets[0].text.replace(chr(32), chr(183))}"
     assert labels_of(ax.xaxis)[:3] == ["0 The", "1 ·captain", "2 ·of"]
     assert ax.yaxis_inverted()
@@ -44,13 +44,15 @@ def test_the_matrix_of_scores_holds_them_and_nothing_for_the_future():
 
 
 def test_an_encoder_is_seen_whole_and_a_class_sees_everything():
-    ax = plot(two_stacks())
+    ax = drawn("scores of two stacks")
     mask = np.ma.getmaskarray(mesh_of(ax))
     assert mask[0].tolist() == [False] * 4 + [True] * 2
     assert mask[1:].sum() == 0
     assert labels_of(ax.yaxis)[:3] == ["1 ·Who − ·What", "3 ·Nora", "a question"]
     assert labels_of(ax.yaxis)[3].startswith("2 unit 17 of mlp_post")
-    assert labels_of(ax.xaxis)[0] == "encoder 0 Wer ist"
+    assert labels_of(ax.xaxis)[0] == "0 Wer ist"
+    assert any(line.get_xdata()[0] == 2.5 for line in ax.lines)
+    assert "to its left the tokens of the encoder, to its right of the decoder" in small_print(ax.figure)
 
 
 def test_bars_are_the_scores_of_one_target_coloured_by_sign():
@@ -79,7 +81,7 @@ def test_the_text_has_every_token_on_its_colour():
 
 def test_bands_of_a_lens_hold_all_positions_with_their_tokens():
     result = lens()
-    axes = plot(result)
+    axes = drawn("lens")
     assert np.allclose(np.concatenate([mesh_of(ax) for ax in axes], axis=1), result.values.values)
     assert not axes[0].yaxis_inverted()
     first = {t.get_text() for t in axes[0].texts}
@@ -90,7 +92,7 @@ def test_bands_of_a_lens_hold_all_positions_with_their_tokens():
 def test_the_best_rank_is_the_strongest_on_a_scale_of_logarithms():
     from matplotlib.colors import LogNorm
 
-    ax = plot(ranks())
+    ax = drawn("ranks")
     (mesh,) = ax.collections
     assert isinstance(mesh.norm, LogNorm)
     light = [sum(mesh.cmap(mesh.norm(v))[:3]) for v in (1, 10, 100, 812)]
@@ -102,7 +104,7 @@ def test_the_best_rank_is_the_strongest_on_a_scale_of_logarithms():
 
 def test_bars_of_predictions_are_their_probabilities():
     result = predictions()
-    for i, ax in enumerate(plot(result)):
+    for i, ax in enumerate(drawn("predictions")):
         assert np.allclose([bar.get_width() for bar in ax.patches], result.values.values[i, :10])
         assert labels_of(ax.yaxis) == [f"·word{i}{j}" for j in range(10)]
         assert ax.get_title(loc="left") == f"layer {i}"
@@ -110,7 +112,7 @@ def test_bars_of_predictions_are_their_probabilities():
 
 
 def test_many_rows_of_predictions_are_chosen_evenly_and_said():
-    axes = plot(predictions(200))
+    axes = plot(predictions(200), width="column")
     names = [int(ax.get_title(loc="left").split()[1]) for ax in axes]
     assert names[0] == 0
     assert names[-1] == 199
@@ -120,7 +122,7 @@ def test_many_rows_of_predictions_are_chosen_evenly_and_said():
 
 def test_maps_of_heads_are_their_weights_without_the_future():
     result = patterns()
-    ax = plot(result)
+    ax = drawn("patterns")
     (image,) = ax.images
     maps, wanted_maps = image.get_array(), result.values.values
     high, wide = maps.shape[0] // 2, maps.shape[1] // 4
@@ -147,7 +149,9 @@ def test_lines_of_a_head_are_as_strong_as_its_weights():
 @pytest.mark.parametrize("signed", [False, True])
 def test_sparklines_are_the_activations(signed):
     result = components(signed)
-    for ax, row, loading in zip(plot(result), result.values.values, result.loadings.values):
+    for ax, row, loading in zip(
+        drawn("signed components" if signed else "components"), result.values.values, result.loadings.values
+    ):
         outline = ax.patches[-1]
         assert np.allclose(outline.get_data().values, row)
         beside = ax.texts[0].get_text().splitlines()
@@ -165,12 +169,12 @@ def test_a_grid_shows_values_intervals_and_the_null():
     assert "0.86 to 0.95" in texts
     box = found.get_window_extent()
     assert box.width == pytest.approx(box.height, rel=0.01)
-    assert "By chance: 0.2 everywhere." in small_print(plot(grid("constant")).figure)
+    assert "By chance (null): 0.2 everywhere." in small_print(drawn("grid, one null").figure)
 
 
 def test_curves_have_their_bands_and_references_are_dashed():
     result = curves()
-    ax = plot(result)
+    ax = drawn("curves")
     assert np.allclose([line.get_ydata() for line in ax.lines], result.values.values)
     assert [line.get_linestyle() for line in ax.lines] == ["-", "-", "--", "--"]
     for band, low, high in zip(ax.collections, result.low.values, result.high.values):
@@ -182,7 +186,7 @@ def test_curves_have_their_bands_and_references_are_dashed():
 
 def test_points_stand_at_their_places_with_labels_that_cover_nothing():
     result = points()
-    ax = plot(result)
+    ax = drawn("points")
     (dots,) = ax.collections
     assert np.allclose(dots.get_offsets(), result.values.values)
     assert ax.get_xlabel() == "UMAP 1"

@@ -23,7 +23,7 @@ def ecco_renderers() -> list[RendererSpec]:
         RendererSpec(
             name=f"matplotlib_{suffix}",
             summary=f"A figure of any kind of result for publication, as {suffix.upper()}",
-            target=f"ecco_matplotlib.plotting:{suffix}",
+            target=f"ecco_matplotlib.files:{suffix}",
             accepts=("Result",),
             media_type=media_type,
             suffixes=(f".{suffix}",),

@@ -9,7 +9,7 @@ import numpy as np
 from ecco_core import Heat, Result, Rows
 from ecco_matplotlib import palette
 from ecco_matplotlib.matrix import as_matrix, cells, numbers, row_height, short, write_in_cells
-from ecco_matplotlib.sheet import Sheet, Wanted
+from ecco_matplotlib.sheet import HIGHEST, Sheet, Wanted
 from ecco_matplotlib.words import LABEL, Words, number
 
 MOST_ROWS, _MOST_BLOCKS = 50, 8
@@ -27,7 +27,7 @@ def draw(sheet: Sheet, result: Result) -> tuple[Any, Wanted, list[str], bool]:
     heights: list[Any] = []
     for ax, block in zip(panels, blocks):
         heights.append(_table(sheet, ax, block) if isinstance(block, Rows) else _heat(sheet, ax, block))
-        title = sheet.words.shown(block.title)
+        title = sheet.words.shown(block.title) if isinstance(block, Rows) else ""  # of a heat map, below its colours
         if title and block.title != result.title:
             ax.set_title(sheet.words.cut(title, LABEL, sheet.width - 0.3), fontsize=LABEL)
     if not blocks:
@@ -58,9 +58,7 @@ def _heat(sheet: Sheet, ax: Any, block: Heat) -> Any:
 def _table(sheet: Sheet, ax: Any, block: Rows) -> float:
     """Typeset a table with rules above, below the head, and at the end; return its height in inches."""
     words = sheet.words
-    rows = block.rows[:MOST_ROWS]
-    if len(block.rows) > MOST_ROWS:
-        sheet.say(f"The first {MOST_ROWS} of {len(block.rows)} rows.")
+    block, rows = _full(block), _full(block).rows[:MOST_ROWS]
     space = (sheet.width - 0.2) * 72
     right = [
         all(_is_number(row[c]) or row[c] is None for row in rows) and bool(rows) for c in range(len(block.columns))
@@ -69,11 +67,13 @@ def _table(sheet: Sheet, ax: Any, block: Rows) -> float:
     widths = _widths(words, texts, space)
     if len(widths) < len(block.columns):
         sheet.say(f"The first {len(widths)} of {len(block.columns)} columns.")
-    y = 2.0
+    y, shown = 2.0, 0
     rules = [0.0]
     for r, row in enumerate(texts):
-        cells_ = [words.wrapped(text, LABEL, width / 72, "bold" if r == 0 else "normal")
-                  for text, width in zip(row, widths)]  # fmt: skip
+        if y > (HIGHEST - 0.5) * 72:
+            break
+        shown, cells_ = r, [words.wrapped(text, LABEL, width / 72, "bold" if r == 0 else "normal")
+                     for text, width in zip(row, widths)]  # fmt: skip
         cells_ = [[*lines[:3], lines[3] + " …"] if len(lines) > 4 else lines for lines in cells_]
         x = 0.0
         for lines, width, to_right in zip(cells_, widths, right):
@@ -86,13 +86,26 @@ def _table(sheet: Sheet, ax: Any, block: Rows) -> float:
         if r == 0:
             rules.append(y + 1)
             y += 3
+    if shown < len(block.rows):
+        sheet.say(f"The first {shown} of {len(block.rows)} rows.")
     total = max(sum(widths) + _GAP * (len(widths) - 1), 1.0)
     for rule, weight in zip([*rules, y + 1], (0.8, 0.5, 0.8)):
         ax.plot([0, total], [rule, rule], color=palette.INK, linewidth=weight, clip_on=False)
     ax.set_xlim(0, space)
+    sheet.across(ax)
     ax.set_ylim(y + 1, 0)
     ax.set_axis_off()
     return (y + 1) / 72
+
+
+def _full(block: Rows) -> Rows:
+    """The table without the columns in which nothing stands."""
+    kept = [c for c in range(len(block.columns)) if not block.rows or any(row[c] is not None for row in block.rows)]
+    return Rows(
+        title=block.title,
+        columns=tuple(block.columns[c] for c in kept),
+        rows=tuple(tuple(row[c] for c in kept) for row in block.rows),
+    )
 
 
 def _is_number(value: Any) -> bool:

@@ -61,7 +61,7 @@ def _places(ax: Any, result: Curves, sheet: Sheet) -> np.ndarray:
 
 def _name_ends(sheet: Sheet, ax: Any, values: np.ndarray, places: np.ndarray, names: list[str]) -> None:
     """Names at the lines' ends, moved apart until none covers another."""
-    share = 0.3 if sheet.width < 5 else 0.22
+    share = 0.36 if sheet.width < 5 else 0.22
     texts = [sheet.words.cut(name, LABEL, share * sheet.width) for name in names[: len(values)]]
     marks = []
     for i, row in enumerate(values):

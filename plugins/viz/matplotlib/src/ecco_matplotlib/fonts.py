@@ -34,10 +34,16 @@ def families_for(characters: Iterable[str]) -> tuple[list[str], frozenset[str]]:
 @functools.cache
 def _base() -> frozenset[int]:
     """Code points of the base font, in both weights that are used."""
+    return _glyphs(file_of(_BASE, bold=False)) & _glyphs(file_of(_BASE, bold=True))
+
+
+def file_of(family: str, *, bold: bool) -> str:
+    """The file of a family's upright face; of a fallback, the only face that is looked through."""
     from matplotlib.font_manager import FontProperties, findfont
 
-    paths = [findfont(FontProperties(family=[_BASE], weight=weight)) for weight in ("normal", "bold")]
-    return _glyphs(paths[0]) & _glyphs(paths[1])
+    if family != _BASE:
+        return _installed()[family]
+    return str(findfont(FontProperties(family=[_BASE], weight="bold" if bold else "normal")))
 
 
 @functools.cache

@@ -12,17 +12,20 @@ from ecco_matplotlib.matrix import cells, numbers, square_height, write_in_cells
 from ecco_matplotlib.sheet import Sheet, Wanted
 from ecco_matplotlib.words import LABEL, number
 
+_FLAT = 0.05  # a null that varies by less, as a share of the largest number, is told in words
+
 
 def draw(sheet: Sheet, result: Grid) -> tuple[Any, Wanted, list[str], bool]:
     """Draw the grid, and a panel of the null if that is not the same everywhere."""
     values = numbers(result.values.values)
     null = numbers(result.null.values) if result.null is not None else None
-    constant = null is not None and bool(np.allclose(null, null.flat[0], equal_nan=True))
-    arrays = [values] if null is None or constant else [values, null]
+    flat = null is not None and bool(np.ptp(null) <= _FLAT * np.nanmax(np.abs(values), initial=0.0))
+    arrays = [values] if null is None or flat else [values, null]
     wide = sheet.width >= 5 or len(arrays) == 1
     panels = sheet.panels(1, len(arrays)) if wide else sheet.panels(len(arrays), 1)
     every = np.concatenate([array.ravel() for array in arrays])
-    scale = palette.scale(every, low=0.0 if np.nanmin(every, initial=1.0) >= 0 else None)
+    positive = bool(np.nanmin(values, initial=1.0) >= 0)
+    scale = palette.scale(every, signed=False if positive else None, low=0.0 if positive else None)
     names = tuple(sheet.words.shown(dim) for dim in result.values.dims)
     labels = tuple([sheet.words.token(label) for label in result.values.labels(dim)] for dim in result.values.dims)
     for ax, array in zip(panels.flat, arrays):
@@ -34,10 +37,16 @@ def draw(sheet: Sheet, result: Grid) -> tuple[Any, Wanted, list[str], bool]:
         panels.flat[0].set_title("found", fontsize=LABEL)
         panels.flat[1].set_title("by chance (null)", fontsize=LABEL)
     sheet.colours(scale, panels.ravel().tolist(), sheet.words.shown(result.title or "value"))
-    facts = [f"By chance: {number(null.flat[0])} everywhere."] if constant and null is not None else []
+    facts = [f"By chance (null): {_span(null)}."] if flat and null is not None else []
     rows, columns = values.shape
     axes = panels.ravel() if len(arrays) > 1 else panels[0, 0]
     return axes, lambda width: [square_height(rows, columns, width)] * len(panels), facts, False
+
+
+def _span(null: np.ndarray) -> str:
+    """The least and the most of a null that is much the same everywhere."""
+    least, most = number(null.min(), 2), number(null.max(), 2)
+    return f"{least} everywhere" if least == most else f"{least} to {most}"
 
 
 def _ends(low: LabelledArray, high: LabelledArray, i: int, j: int, digits: int) -> tuple[str, ...]:

@@ -1,10 +1,8 @@
-"""plot(): any result as a figure, and the same as the bytes of a file."""
+"""plot(): any result as a figure."""
 
 from __future__ import annotations
 
-import functools
 import importlib
-import io
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -43,6 +41,8 @@ def plot(
 ) -> Any:
     """Draw a result, and return its axes (an array of axes where there are several) to change or save.
 
+    Each result of a report becomes a figure of its own, and all their axes are returned.
+
     Options:
         width: of the figure in inches, or "column" (3.5) or "page" (7.2) of a journal.
         height: of the figure in inches; as much as it needs if not given.
@@ -62,6 +62,8 @@ def plot(
     from ecco_matplotlib.wording import notes_of, subtitle_of, title_of
     from ecco_matplotlib.words import Words
 
+    if isinstance(result, Report):
+        return _each(result, ax, width=width, height=height, dpi=dpi, view=view, target=target, layer=layer, head=head)
     given = {"view": None if view == "auto" else view, "target": target, "layer": layer, "head": head}
     target_, own = _drawing_of(result, {name for name, value in given.items() if value is not None})
     inches = _inches(width)
@@ -80,6 +82,17 @@ def plot(
         if ax is None:
             _settle(sheet.figure)
     return axes
+
+
+def _each(report: Report, ax: Axes | None, **options: Any) -> Any:
+    """The axes of all results of a report."""
+    import numpy as np
+
+    if ax is not None:
+        raise OptionError("A report is several figures; leave ax out, or plot its results one by one.")
+    if not report.results:
+        raise OptionError("There is nothing to draw: the report holds no result.")
+    return np.concatenate([np.ravel(plot(one, **options)) for one in report.results])
 
 
 def _drawing_of(result: Result, given: set[str]) -> tuple[str, tuple[str, ...]]:
@@ -117,39 +130,3 @@ def _settle(figure: Any) -> None:
     figure.draw_without_rendering()
     for text in figure.findobj(Text):
         text.set_parse_math(False)
-
-
-def _writer(suffix: str, metadata: dict[str, None]) -> Callable[..., bytes]:
-    """A renderer that writes what `plot` draws, with its options, the same bytes each time."""
-
-    @functools.wraps(plot)
-    def write(result: Result, **options: Any) -> bytes:
-        buffer = io.BytesIO()
-        with style():
-            if suffix == "pdf" and isinstance(result, Report):
-                _pages(result, buffer, options)
-            else:
-                figure = _figure_of(plot(result, **options))
-                figure.savefig(buffer, format=suffix, dpi=figure.dpi, metadata=metadata)
-        return buffer.getvalue()
-
-    return write
-
-
-def _pages(report: Report, buffer: io.BytesIO, options: dict[str, Any]) -> None:
-    """Write a page per result."""
-    from matplotlib.backends.backend_pdf import PdfPages
-
-    with PdfPages(buffer, metadata={"CreationDate": None}) as pages:
-        for result in report.results:
-            figure = _figure_of(plot(result, **options))
-            pages.savefig(figure, dpi=figure.dpi)
-
-
-def _figure_of(axes: Any) -> Any:
-    return getattr(axes, "flat", [axes])[0].figure
-
-
-svg = _writer("svg", {"Date": None})
-pdf = _writer("pdf", {"CreationDate": None})
-png = _writer("png", {})

@@ -13,7 +13,7 @@ from ecco_matplotlib.matrix import numbers
 from ecco_matplotlib.sheet import HIGHEST, Sheet, Wanted
 from ecco_matplotlib.words import LABEL, SMALL, number
 
-_BAR, _HEAD, _PANEL = 0.145, 0.3, 1.7  # inches: a bar, a panel's title, the least width of a panel
+_BAR, _HEAD, _PANEL = 0.145, 0.3, 1.6  # inches: a bar, a panel's title, the least width of a panel
 
 
 def draw(sheet: Sheet, result: Predictions) -> tuple[Any, Wanted, list[str], bool]:

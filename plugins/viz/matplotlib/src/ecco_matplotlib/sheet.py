@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
 HIGHEST = 9.0  # inches of a page that panels may take
 _EDGE, _LINE = 0.06, 1.3  # inches around the texts; line height of a text of size 1
+_FOLDED = 0.7  # inches between labels from which on they are folded rather than turned
 _MOST_NOTES = 14  # lines of small print
 _STEPS, _NEAR = 4, 0.03  # in which the height of a figure is found, at most; inches that it may be off
 _SQUEEZED = 0.4  # what a given height may take from panels that can be squeezed
@@ -48,6 +49,7 @@ class Sheet:
         self._grid: GridSpec | GridSpecFromSubplotSpec | None = None
         self._panels: Any = None
         self._later: list[Callable[[], None]] = []
+        self._whole: list[Any] = []
         self._said: list[str] = []
         self._head: list[tuple[Any, float]] = []
         self._foot: list[Any] = []
@@ -79,6 +81,8 @@ class Sheet:
             self._grid = place.subgridspec(rows, columns)
         made = [[self.figure.add_subplot(self._grid[i, j]) for j in range(columns)] for i in range(rows)]
         self._panels = np.array(made, dtype=object)
+        for ax in self._panels.flat:
+            ax.tick_params(labelsize=LABEL)  # else the user's size, when it is drawn, decides how many ticks there are
         return self._panels
 
     def colours(self, scale: Scale, axes: Any, label: str, ticks: Sequence[float] | None = None) -> None:
@@ -120,6 +124,10 @@ class Sheet:
         """Call back when the panels have their sizes."""
         self._later.append(callback)
 
+    def across(self, ax: Axes) -> None:
+        """Give axes the whole width in the end, whatever stands beside the other panels."""
+        self._whole.append(ax)
+
     def size(self, ax: Axes) -> tuple[float, float]:
         """Width and height of axes, in inches."""
         wide, high = self.figure.get_size_inches()
@@ -139,7 +147,7 @@ class Sheet:
         Args:
             level: whether labels are rather cut than turned.
         """
-        most = min(0.24 * self.width, 1.5) if axis == "y" else 0.9
+        most = min(0.31 * self.width, 1.5) if axis == "y" else 0.9
         line = LABEL * 1.25 / 72
         first = max(1, math.ceil(len(labels) * line / (self.width if axis == "x" else HIGHEST)))
         shown = [self.words.cut(label, LABEL, most) for label in labels[:: 1 if len(labels) < 2000 else first]]
@@ -148,7 +156,7 @@ class Sheet:
 
         def thin() -> None:
             pitch = self.cell(ax)[axis == "y"]
-            flat = axis == "x" and (level or widest <= 0.92 * pitch)
+            flat = axis == "x" and (level or widest <= 0.92 * pitch or pitch >= _FOLDED)
             step = 1 if flat else max(1, math.ceil(line / pitch - 1e-6))
             self._write(ax, axis, labels, step, 0.92 * pitch if flat else most, 0 if flat or axis == "y" else 90)
             if step > 1:
@@ -158,10 +166,17 @@ class Sheet:
 
     def _write(self, ax: Axes, axis: str, labels: Sequence[str], step: int, most: float, rotation: int) -> None:
         places = list(range(0, len(labels), step))
-        texts = [self.words.cut(labels[i], LABEL, most) for i in places]
+        texts = [self._label(labels[i], most, fold=axis == "x" and not rotation) for i in places]
         setter = ax.set_xticks if axis == "x" else ax.set_yticks
         setter(places, texts, rotation=rotation, fontsize=LABEL, parse_math=False)
         ax.tick_params(axis=axis, length=0)  # type: ignore[arg-type]
+
+    def _label(self, text: str, most: float, *, fold: bool) -> str:
+        """A label in one line, or where it is level and there is room for words, in up to three."""
+        if not fold or most < 0.92 * _FOLDED:
+            return self.words.cut(text, LABEL, most)
+        lines = self.words.wrapped(text, LABEL, most)
+        return "\n".join(lines if len(lines) <= 3 else [*lines[:2], self.words.cut(lines[2] + "…" * 3, LABEL, most)])
 
     def head(self, title: str, subtitle: str) -> None:
         """Write the title, and what the result comes from; on given axes the title only."""
@@ -196,6 +211,11 @@ class Sheet:
         if self.own:
             self._fit(wanted, rigid)
             self.figure.set_layout_engine("none")
+            for ax in self.figure.axes:  # what the solver leaves in the last digits differs from call to call
+                ax.set_position([round(float(part), 6) for part in ax.get_position(original=True).bounds])
+            for ax in self._whole:
+                _, low, _, high = ax.get_position().bounds
+                ax.set_position((round(0.1 / self.width, 6), low, round(1 - 0.2 / self.width, 6), high))
 
     def _fit(self, wanted: Wanted, rigid: bool) -> None:
         """Find the figure's height: margins and colour bars grow with the panels, so in steps."""
@@ -212,7 +232,7 @@ class Sheet:
             rest = high * (1 - sum(row[0].get_position(original=True).height for row in self._panels))
             if self.height is not None:
                 heights = self._squeezed(heights, rest, 1.0 if rigid else _SQUEEZED)
-            before, high = high, rest + sum(heights)
+            before, high = high, round(rest + sum(heights), 6)
             if abs(before - high) < (_NEAR if self.height is None else 1e-6):
                 return
             self._grid.set_height_ratios(heights)

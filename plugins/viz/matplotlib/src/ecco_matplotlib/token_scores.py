@@ -61,9 +61,8 @@ def visible_scores(scores: TokenScores) -> np.ndarray:
 
 
 def source_labels(scores: TokenScores, sheet: Sheet) -> list[str]:
-    """Position and text of each source, the stack where there are several."""
-    several = len(scores.tokens) > 1
-    return [f"{s.stack} " * several + f"{s.positions[0]} {sheet.words.token(s.text)}" for s in scores.sources]
+    """Position and text of each source."""
+    return [f"{s.positions[0]} {sheet.words.token(s.text)}" for s in scores.sources]
 
 
 def _matrix(sheet: Sheet, result: TokenScores, rows: list[int]) -> Drawn:
@@ -74,7 +73,7 @@ def _matrix(sheet: Sheet, result: TokenScores, rows: list[int]) -> Drawn:
     painted = cells(sheet, ax, values, scale, labels, ("target", "source"))
     if len(result.sources) <= 24:
         write_in_cells(sheet, ax, painted, scale, lambda i, j: short(painted[i, j]))
-    _end_of_prompt(sheet, ax, result, across=painted.shape[1])
+    _boundaries(sheet, ax, result, across=painted.shape[1])
     sheet.colours(scale, ax, f"score: {sheet.words.shown(result.described)}")
     if np.isnan(values).any():
         sheet.say("White: what the target cannot see, because it comes later.")
@@ -87,8 +86,13 @@ def _matrix(sheet: Sheet, result: TokenScores, rows: list[int]) -> Drawn:
     )
 
 
-def _end_of_prompt(sheet: Sheet, ax: Any, result: TokenScores, across: int) -> None:
-    """A line between the sources of the prompt and those of the output."""
+def _boundaries(sheet: Sheet, ax: Any, result: TokenScores, across: int) -> None:
+    """Lines between the sources of two stacks, and between those of the prompt and those of the output."""
+    stacks = [source.stack for source in result.sources]
+    for j in (j for j in range(1, len(stacks)) if stacks[j] != stacks[j - 1]):
+        ax.axvline(j / len(stacks) * across - 0.5, color=palette.INK, linewidth=0.9)
+        before, after = (sheet.words.shown(name) for name in stacks[j - 1 : j + 1])
+        sheet.say(f"Solid line: to its left the tokens of the {before}, to its right of the {after}.")
     stack = result.targets[0].stack
     own = [j for j, s in enumerate(result.sources) if s.stack == stack]
     output = [j for j in own if result.sources[j].positions[0] >= result.n_input_tokens]
@@ -117,12 +121,13 @@ def _bars(sheet: Sheet, result: TokenScores, row: int, values: np.ndarray) -> Dr
     ax.yaxis.grid(True)
     sheet.name(ax, "x", source_labels(result, sheet)[:last])
     words = sheet.words
-    ax.set_ylabel(words.cut(f"score, {words.shown(result.unit)}", LABEL, _BAR_HEIGHT))
+    unit = words.wrapped(f"score, {words.shown(result.unit)}", LABEL, _BAR_HEIGHT - 0.1)
+    ax.set_ylabel("\n".join([*unit[:2], "…"] if len(unit) > 3 else unit))
     ax.set_xlabel("source")
     if sheet.own:
         title = words.wrapped(led_to(result.targets[row], result, words), LABEL, sheet.width * 0.84)
         ax.set_title("\n".join(title), fontsize=LABEL)
-    _end_of_prompt(sheet, ax, result, across=len(values))
+    _boundaries(sheet, ax, result, across=len(values))
     facts = [f"Score: {words.shown(result.described)}.", *facts_of(result, words, row)]
     if result.signed:
         facts.insert(1, "Orange speaks for it, blue against it.")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -14,6 +15,8 @@ from ecco_matplotlib.fonts import families_for
 
 _MEASURED_AT = 300.0  # dots per inch
 _SLACK = 1.06  # for lower resolutions, where glyphs stand on whole dots
+_GLUE = "\N{NO-BREAK SPACE}"  # after a quotation mark that opens before a blank
+_PARTS = re.compile(r"[^_/]*[_/]+|[^_/]+")  # of a long word, for the end of a line
 LABEL, SMALL, TITLE = 6.5, 5.8, 8.5  # points
 
 
@@ -73,18 +76,21 @@ class Words:
     def wrapped(self, text: str, size: float, inches: float, weight: str = "normal") -> list[str]:
         """The text as lines that fit; a word that is too long is broken."""
         lines = [""]
-        for word in text.split(" "):
+        for word in text.replace(" ' ", f" '{_GLUE}").split(" "):
             longer = f"{lines[-1]} {word}" if lines[-1] else word
             if self.width(longer, size, weight) <= inches:
                 lines[-1] = longer
                 continue
             if lines[-1]:
                 lines.append("")
-            for character in word:
-                if self.width(lines[-1] + character, size, weight) > inches and lines[-1]:
+            for part in _PARTS.findall(word):
+                if lines[-1] and self.width(lines[-1] + part, size, weight) > inches:
                     lines.append("")
-                lines[-1] += character
-        return lines
+                for character in part:
+                    if self.width(lines[-1] + character, size, weight) > inches and lines[-1]:
+                        lines.append("")
+                    lines[-1] += character
+        return [line.replace(_GLUE, " ") for line in lines]
 
 
 def _texts(value: Any) -> Iterator[str]:

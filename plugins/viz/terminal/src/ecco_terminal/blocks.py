@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from ecco_core import Rows, visible
 from ecco_terminal.palette import Ink
-from ecco_terminal.screen import Colour, Piece, Screen, ThemeName, cells, headline, number, padded
+from ecco_terminal.screen import Colour, Piece, Screen, ThemeName, cells, clip, headline, number, padded
 
 if TYPE_CHECKING:
     from ecco_core import Heat, Result
@@ -16,12 +16,12 @@ if TYPE_CHECKING:
 MOST_ROWS = 60
 MOST_BANDS = 3
 WIDEST_CELL = 14
-WIDEST_LABEL = 16
+WIDEST_LABEL = 24
 SHADES = " ░▒▓█"
 
 
 def render(result: Result, *, width: int | None = None, colour: Colour = "auto", theme: ThemeName = "auto") -> str:
-    """Show each block of a result: heat maps with coloured cells, tables with aligned columns.
+    """Show a result as its kind is read best, or its blocks: heat maps with coloured cells, aligned tables.
 
     Options:
         width: cells in a line, 20 or more; the terminal's if not given.
@@ -34,17 +34,19 @@ def render(result: Result, *, width: int | None = None, colour: Colour = "auto",
     Raises:
         OptionError: the width is too small.
     """
+    from ecco_terminal import kinds, token_scores
+
+    if "TokenScores" in result.kinds():
+        return token_scores.render(result, width=width, colour=colour, theme=theme)  # type: ignore[arg-type]
     screen = Screen(width, colour, theme)
     headline(screen, result, result.kinds()[0])
-    for block in result.blocks():
-        screen.blank()
-        heading = block.title.removeprefix(result.title).strip()
-        if heading:
-            screen.flow([(visible(heading), Ink(bold=True))])
-        if isinstance(block, Rows):
-            _table(screen, block)
-        else:
-            _heat(screen, block)
+    view = next((kinds.VIEWS[kind] for kind in result.kinds() if kind in kinds.VIEWS), None)
+    if view:
+        view(screen, result)
+    else:
+        for block in result.blocks():
+            heading(screen, block.title.removeprefix(result.title).strip())
+            table(screen, block) if isinstance(block, Rows) else heat(screen, block)
     if result.notes:
         screen.blank()
     for note in result.notes:
@@ -52,7 +54,15 @@ def render(result: Result, *, width: int | None = None, colour: Colour = "auto",
     return screen.text()
 
 
-def _table(screen: Screen, block: Rows) -> None:
+def heading(screen: Screen, text: str) -> None:
+    """A line that names what follows."""
+    screen.blank()
+    if text:
+        screen.flow([(visible(text), Ink(bold=True))])
+
+
+def table(screen: Screen, block: Rows) -> None:
+    """Columns, narrowed or dropped until they fit."""
     texts = [[_cell(v) for v in row] for row in block.rows[:MOST_ROWS]]
     head = [visible(str(c)) for c in block.columns]
     columns = list(zip(head, *texts)) if head else []
@@ -116,6 +126,7 @@ class Matrix:
         for dim in front:
             self.rows = [f"{a} {visible(str(b))}".strip() for a in self.rows for b in array.labels(dim)]
         self.corner = visible("\\".join(d for d in (" ".join(front), *last) if d))
+        self.rank = block.title.startswith("rank")
         finite = [v for row in self.values for v in row if math.isfinite(v)]
         self.low, self.high = min(finite, default=0.0), max(finite, default=0.0)
         self.signed = self.low < 0
@@ -129,6 +140,8 @@ class Matrix:
         """Where a value stands on the scale: -1 to 1 if some are negative, else 0 to 1."""
         if math.isnan(value):
             return 0.0
+        if self.rank and value >= 1:
+            return 1 - math.log(value) / math.log(max(self.high, value, 2))
         if self.signed:
             share = value / self.high if self.high else 0.0
         else:
@@ -143,7 +156,12 @@ def _float(value: Any) -> float:
         return math.nan
 
 
-def _heat(screen: Screen, block: Heat) -> None:
+def heat(screen: Screen, block: Heat, *, whole: bool = False) -> None:
+    """A heat map: with numbers where they fit, else as coloured cells.
+
+    Args:
+        whole: whether the cells' texts tell their numbers.
+    """
     matrix = Matrix(block)
     if not matrix.values or not matrix.columns:
         screen.line(("empty", Ink(dim=True)))
@@ -151,14 +169,13 @@ def _heat(screen: Screen, block: Heat) -> None:
     labels = max(cells(t) for t in (matrix.corner, *matrix.rows[:MOST_ROWS]))
     labels = min(labels, WIDEST_LABEL, screen.width // 3)
     room = screen.width - labels - 1
-    numbers = _numbers(matrix)
-    shown = _with_numbers(matrix, numbers)
+    shown = matrix.texts[:MOST_ROWS] if whole and matrix.texts else _with_numbers(matrix, _numbers(matrix))
     each = _widest(shown, matrix.columns) + 2
     dense = matrix.texts is None and len(matrix.columns) > MOST_BANDS * max(room // each, 1)
     if dense:
         _dense(screen, matrix, labels)
     else:
-        if each * len(matrix.columns) > room and matrix.texts is not None:
+        if each * len(matrix.columns) > room and matrix.texts is not None and not whole:
             shown = matrix.texts[:MOST_ROWS]
             each = min(_widest(shown, matrix.columns) + 2, WIDEST_CELL, room)
         _bands(screen, matrix, shown, labels, min(each, room))
@@ -168,7 +185,7 @@ def _heat(screen: Screen, block: Heat) -> None:
 
 
 def _numbers(matrix: Matrix) -> list[list[str]]:
-    form = _short if matrix.texts is None else _shorter
+    form = _short if matrix.texts is None else shorter
     return [[form(v) for v in row] for row in matrix.values[:MOST_ROWS]]
 
 
@@ -194,7 +211,8 @@ def _short(value: float) -> str:
     return f"{value + 0.0:.0f}" if abs(value) < 1e6 and value.is_integer() else f"{value:.3g}"
 
 
-def _shorter(value: float) -> str:
+def shorter(value: float) -> str:
+    """A number in two digits, without a leading zero."""
     return "–" if math.isnan(value) else f"{value:.2f}".replace("0.", ".") if 0.01 <= value < 1 else f"{value:.2g}"
 
 
@@ -224,13 +242,14 @@ def _bands(screen: Screen, matrix: Matrix, shown: list[list[str]], labels: int, 
 def _in_cell(screen: Screen, text: str, share: float, each: int, matrix: Matrix) -> str:
     """A cell's text; where colours are missing and the text is not the number, a shade stands before it."""
     if screen.marks and matrix.texts is not None:
-        return padded(_shade(share) + text, each - 1) + " "
+        return padded(shade(share) + text, each - 1) + " "
     if matrix.texts is not None:
         return " " + padded(text, each - 2) + " " if each > 2 else padded(text, each)
     return padded(text, each - 1, right=True) + " "
 
 
-def _shade(share: float) -> str:
+def shade(share: float) -> str:
+    """A character that is the darker the larger a share is."""
     return SHADES[min(round(abs(share) * (len(SHADES) - 1)), len(SHADES) - 1)]
 
 
@@ -243,22 +262,27 @@ def _dense(screen: Screen, matrix: Matrix, labels: int) -> None:
     room = screen.width - labels - 1
     each = 2 if 2 * len(matrix.columns) <= room else 1
     count = min(len(matrix.columns), room // each)
-    ticks = ""
-    for c in range(count):
-        label = matrix.columns[c]
-        if c % 10 == 0 and cells(ticks) <= c * each and cells(label) < 10 * each and c * each + cells(label) <= room:
-            ticks = padded(ticks, c * each) + label
-    _row(screen, matrix.corner, [ticks], labels)
+    _row(screen, matrix.corner, [ticks(matrix.columns[:count], each, room)], labels)
     for r, row in enumerate(matrix.values[:MOST_ROWS]):
         pieces: list[Piece] = []
         for value in row[:count]:
             share = matrix.share(value)
             ink = screen.palette.score(share, signed=matrix.signed)
-            mark = " " if not screen.marks else "-" if share < -0.25 else _shade(share)
+            mark = " " if not screen.marks else "-" if share < -0.25 else shade(share)
             pieces.append((mark * each, ink))
         screen.line((padded(matrix.rows[r], labels, right=True) + " ", Ink(dim=True)), *pieces)
     if count < len(matrix.columns):
         screen.line((f"… and {len(matrix.columns) - count} more columns", Ink(dim=True)))
+
+
+def ticks(labels: Sequence[str], each: int, room: int) -> str:
+    """Every tenth label above its column, which is `each` cells wide; cut where it would reach the next."""
+    line = ""
+    for c in range(0, len(labels), 10):
+        label = clip(labels[c], min(10 * each - 1, room - c * each))
+        if cells(line) <= c * each and label:
+            line = padded(line, c * each) + label
+    return line
 
 
 def _scale(screen: Screen, matrix: Matrix, *, shaded: bool) -> None:
@@ -268,9 +292,14 @@ def _scale(screen: Screen, matrix: Matrix, *, shaded: bool) -> None:
             shades += ", - negative" if matrix.texts is None else ", either sign"
         screen.flow([(f"from {_short(matrix.low)} to {_short(matrix.high)}{shades}", Ink(dim=True))])
         return
+    scale(screen, matrix.low, matrix.high, signed=matrix.signed, rank=matrix.rank)
+
+
+def scale(screen: Screen, low: float, high: float, *, signed: bool, rank: bool = False) -> None:
+    """The colours from `low` to `high`; of ranks from the best, in colours for logarithms."""
     steps = 13
-    pieces: list[Piece] = [(f"{_short(matrix.low)} ", Ink())]
-    for i in range(steps):
-        share = 2 * i / (steps - 1) - 1 if matrix.signed else i / (steps - 1)
-        pieces.append((" ", screen.palette.score(share, signed=matrix.signed)))
-    screen.flow([*pieces, (f" {_short(matrix.high)}", Ink())])
+    pieces: list[Piece] = [("1 (best) " if rank else f"{_short(low)} ", Ink())]
+    for i in range(steps)[:: -1 if rank else 1]:
+        share = 2 * i / (steps - 1) - 1 if signed else i / (steps - 1)
+        pieces.append((" ", screen.palette.score(share, signed=signed)))
+    screen.flow([*pieces, (f" {_short(high)}", Ink())])

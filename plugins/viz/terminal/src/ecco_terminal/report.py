@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from ecco_terminal import blocks, token_scores
+from ecco_terminal import blocks
 from ecco_terminal.screen import Colour, Screen, ThemeName, headline
 
 if TYPE_CHECKING:
@@ -27,9 +27,8 @@ def render(result: Report, *, width: int | None = None, colour: Colour = "auto",
         headline(screen, result, "")
     for note in result.notes:
         screen.note(note)
-    views: dict[str, Any] = {"TokenScores": token_scores.render, "Report": render}
     parts = [screen.text()]
     for one in result.results:
-        view = next((views[kind] for kind in one.kinds() if kind in views), blocks.render)
+        view: Any = render if "Report" in one.kinds() else blocks.render
         parts.append(view(one, width=width, colour=colour, theme=theme))
     return "\n\n".join(part for part in parts if part)

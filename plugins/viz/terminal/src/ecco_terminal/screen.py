@@ -77,10 +77,14 @@ class Screen:
     def text(self) -> str:
         """The page, with ANSI codes for its inks, without a newline at its end."""
         import io
+        import random
 
+        state = random.getstate()  # rich takes a random number when it is imported
         from rich.console import Console
         from rich.style import Style
         from rich.text import Text
+
+        random.setstate(state)
 
         systems: dict[str, Literal["truecolor", "256", "standard"] | None] = {
             "truecolor": "truecolor", "256": "256", "16": "standard", "none": "standard", "plain": None,

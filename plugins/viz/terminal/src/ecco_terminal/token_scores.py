@@ -291,11 +291,11 @@ class View:
         for j, text in texts.items():
             score = self.scores[j]
             side = "amount" if not self.result.signed else "for" if score >= 0 else "against"
-            bar = _bar(abs(self.share(score)), min(longest, 30), side, self.screen.marks)
+            filled = bar(abs(self.share(score)), min(longest, 30), side, self.screen.marks)
             shown = f"{score:+.3g}" if self.result.signed else f"{score:.3g}"
             self.screen.line(
                 (f"{self._place(j):>{places}}  ", Ink(dim=True)), (padded(text, wide), Ink()),
-                (f" {shown:>10}  ", Ink(bold=True)), (bar, self.screen.palette.bar(side)),
+                (f" {shown:>10}  ", Ink(bold=True)), (filled, self.screen.palette.bar(side)),
             )  # fmt: skip
         if len(order) > TOP_SOURCES:
             sign = "+" if self.result.signed else ""
@@ -318,7 +318,8 @@ def superscript(share: float, signed: bool) -> str:
     return ("⁺" if share > 0 else "⁻") * level
 
 
-def _bar(share: float, room: int, side: str, marks: bool) -> str:
+def bar(share: float, room: int, side: str, marks: bool) -> str:
+    """A bar of at most `room` cells."""
     full, part = divmod(round(share * room * 8), 8)
     if marks:
         return {"for": "█", "against": "▒", "amount": "█"}[side] * (full + (part >= 4))
