@@ -11,7 +11,7 @@ import click
 
 from ecco_core import errors
 from ecco_core.cli.main import quiet_transformers
-from ecco_core.cli.run import check_suffixes
+from ecco_core.cli.showing import check_suffixes
 
 if TYPE_CHECKING:
     from ecco_core.data.results import Result

@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import os
 import sys
+import warnings
 from typing import Any
 
 import click
@@ -16,9 +17,17 @@ from ecco_core.errors import EccoError, PluginError, did_you_mean
 COMMANDS = {
     "demo": "ecco_core.cli.demo:demo",
     "run": "ecco_core.cli.run:run",
+    "report": "ecco_core.cli.report:report",
+    "compare": "ecco_core.cli.compare:compare",
+    "show": "ecco_core.cli.showing:show",
     "plugins": "ecco_core.cli.plugins:plugins_group",
     "models": "ecco_core.cli.models:models_group",
+    "completion": "ecco_core.cli.completion:completion",
 }
+#: The variable by which a shell's script asks for completions.
+COMPLETE = "_ECCO_COMPLETE"
+#: Exit code where what reads our output has left, as shells have it for other programs.
+PIPE_CLOSED = 141
 
 
 class Program(click.Group):
@@ -40,13 +49,23 @@ class Program(click.Group):
             raise PluginError(f"{offer.spec.target} of {offer.distribution} is no click.Command.")
         return target
 
-    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        """List our commands, and plugins' from their specs alone, without loading them."""
+    def _rows(self, ctx: click.Context) -> list[tuple[str, str]]:
+        """Name and summary of our commands, and of plugins' from their specs alone, without loading them."""
         ours = [(name, self.get_command(ctx, name)) for name in COMMANDS]
         rows = [(name, command.get_short_help_str(80)) for name, command in ours if command]
-        rows += [(o.spec.name, visible(o.spec.summary)) for o in _offers() if o.spec.name not in COMMANDS]
+        return rows + [(o.spec.name, visible(o.spec.summary)) for o in _offers() if o.spec.name not in COMMANDS]
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """List all commands."""
         with formatter.section("Commands"):
-            formatter.write_dl(rows)
+            formatter.write_dl(self._rows(ctx))
+
+    def shell_complete(self, ctx: click.Context, incomplete: str) -> list[Any]:
+        """Complete the name of a command, or one of the program's own options."""
+        from click.shell_completion import CompletionItem
+
+        found = [CompletionItem(name, help=about) for name, about in self._rows(ctx) if name.startswith(incomplete)]
+        return found + click.Command.shell_complete(self, ctx, incomplete)
 
     def resolve_command(self, ctx: click.Context, args: list[str]) -> Any:
         """As click, with the nearest command in the message."""
@@ -65,10 +84,16 @@ def _offers() -> list[Any]:
     return list(plugins().offers("ecco_commands"))
 
 
-@click.group(cls=Program, context_settings={"help_option_names": ["-h", "--help"]})
+@click.group(cls=Program, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
 @click.version_option(__version__, prog_name="ecco")
 def program() -> None:
-    """See why a language model said what it said."""
+    """See why a language model said what it said.
+
+    \b
+    ecco demo
+    ecco run integrated_gradients -m tiny:prose -t "The captain is called"
+    ecco report -m tiny:prose -t "The captain is called" --save why.html
+    """  # noqa: D301
 
 
 def main(arguments: list[str] | None = None) -> None:
@@ -77,10 +102,13 @@ def main(arguments: list[str] | None = None) -> None:
     for stream in (sys.stdout, sys.stderr):
         if hasattr(stream, "reconfigure"):
             stream.reconfigure(errors="backslashreplace")
+    sys.stdin = sys.stdin or open(os.devnull)  # noqa: SIM115, PTH123 - it may be closed
     try:
-        program.main(args=arguments, prog_name="ecco", standalone_mode=False)
-    except click.exceptions.Abort:
-        click.echo("Interrupted.", err=True)
+        with warnings.catch_warnings():
+            warnings.showwarning = _warn
+            _run(sys.argv[1:] if arguments is None else arguments)
+    except (KeyboardInterrupt, EOFError, click.exceptions.Abort):
+        click.echo("\nInterrupted.", err=True)
         sys.exit(130)
     except click.exceptions.Exit as error:
         sys.exit(error.exit_code)
@@ -90,17 +118,38 @@ def main(arguments: list[str] | None = None) -> None:
     except click.ClickException as error:
         context = getattr(error, "ctx", None)
         hint = f" ('{context.command_path} --help' says more.)" if context else ""
-        click.echo(f"Error: {_one_line(error.format_message())}{hint}", err=True)
-        sys.exit(error.exit_code)
+        message = error.format_message()
+        if isinstance(error, click.NoSuchOption):
+            name = error.option_name
+            message = f"No such option {name!r}.{did_you_mean(name, error.possibilities or ())}"
+        click.echo(f"Error: {_one_line(message)}{hint}", err=True)
+        sys.exit(2)
     except EccoError as error:
         if os.environ.get("ECCO_TRACEBACK"):
             raise
-        click.echo(f"Error: {_one_line(str(error))}", err=True)
+        if COMPLETE not in os.environ:  # what is typed so far needs not be right
+            click.echo(f"Error: {_one_line(str(error))}", err=True)
         sys.exit(2)
+    except BrokenPipeError:  # as by `head`
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(PIPE_CLOSED)
     except OSError as error:  # standard output is full or gone
         sys.stdout = open(os.devnull, "w")  # noqa: SIM115, PTH123
         click.echo(f"Error: {error.strerror or error}", err=True)
         sys.exit(2)
+
+
+def _run(arguments: list[str]) -> None:
+    if COMPLETE in os.environ:
+        from ecco_core.cli.completion import shell_complete
+
+        sys.exit(shell_complete(program, {}, "ecco", COMPLETE, os.environ[COMPLETE]))
+    with program.make_context("ecco", [*arguments]) as context:
+        program.invoke(context)
+
+
+def _warn(message: Warning | str, *_: Any, **__: Any) -> None:
+    click.echo(f"Warning: {_one_line(str(message))}", err=True)
 
 
 def _one_line(message: str) -> str:
