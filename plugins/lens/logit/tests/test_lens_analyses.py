@@ -64,6 +64,32 @@ def test_the_lens_reads_the_state_before_each_token(run):
     assert alone.notes == ()
 
 
+def test_the_lens_keeps_the_best_of_each_box(run):
+    lens = run.analyze("logit_lens", top_k=4, positions=[1, 20], layers=[3, 0])
+    assert lens.candidates.dims == lens.candidate_values.dims == ("layer", "position", "rank")
+    assert lens.candidates.shape == lens.candidate_values.shape == (2, 2, 4)
+    assert lens.candidates.labels("rank") == (1, 2, 3, 4)
+    assert lens.candidates.labels("layer") == (3, 0)
+    for row, layer in enumerate((3, 0)):
+        for column, position in enumerate((1, 20)):
+            expected = naive(run, layer, position)
+            order = np.argsort(-expected)[:4]
+            assert lens.candidates.values[row, column].tolist() == [run.label(int(token)) for token in order]
+            np.testing.assert_allclose(lens.candidate_values.values[row, column], np.exp(expected[order]), rtol=1e-4)
+    np.testing.assert_array_equal(lens.candidates.values[..., 0], lens.texts.values)
+    np.testing.assert_array_equal(lens.candidate_values.values[..., 0], lens.values.values)
+    none = run.analyze("logit_lens", top_k=0, positions=[1, 20], layers=[3, 0])
+    assert none.candidates is none.candidate_values is None
+    np.testing.assert_array_equal(none.texts.values, lens.texts.values)
+    assert run.analyze("logit_lens", layers=0, positions=3).candidates.shape == (1, 1, 10)
+
+
+@pytest.mark.parametrize("k", [-1, 10**6])
+def test_the_lens_refuses_candidates_that_there_are_not(run, k):
+    with pytest.raises(ecco.OptionError, match=r"top_k is from 0 to the vocabulary's 4,096 entries, found"):
+        run.analyze("logit_lens", top_k=k)
+
+
 def test_candidates_are_for_the_token_at_the_position(run):
     found = run.analyze("candidates", position=20, top_k=3, layers=[3, 0])
     assert found.title == "Candidates of each layer for position 20 ' Nora'"

@@ -514,7 +514,7 @@ def test_a_row_of_the_list_brings_its_token_into_sight(visit):
 def test_curves_are_drawn(visit):
     array = LabelledArray(np.array([[0.1, 0.5, 0.9], [0.2, np.nan, 0.3]]), ("curve", "layer"))
     page = visit(Curves(title="probe", values=array))
-    drawing = page.locator("svg[role=img]:visible")
+    drawing = page.locator("svg.curves:visible")
     expect(drawing).to_have_count(1)
     box = drawing.bounding_box()
     assert box["width"] > 300

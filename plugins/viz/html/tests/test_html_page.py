@@ -12,7 +12,7 @@ from html.parser import HTMLParser
 import attrs
 import numpy as np
 import pytest
-from ecco_html import ecco_renderers, packing, page, palette
+from ecco_html import assets, ecco_renderers, packing, palette
 from ecco_html.escape import direction, escaped, laid_out, number, script_json
 from ecco_html.heat_map import MOST_CELLS, MOST_COLUMNS, Scale
 from html_results import (
@@ -143,7 +143,7 @@ def test_importing_the_plugin_is_light():
 
 
 def test_size_budget():
-    script, style = page.code(*page.VIEWS)
+    script, style = assets.code(*assets.VIEWS)
     weight = len(script.encode()) + len(style.encode())
     print(f"script {len(script.encode())}, style {len(style.encode())}, together {weight} bytes")
     assert weight <= 30 * 1024
@@ -152,12 +152,31 @@ def test_size_budget():
 
 
 def test_a_page_carries_only_what_its_view_needs():
-    whole = sum(map(len, page.code(*page.VIEWS)))
-    for view in page.VIEWS:
-        script, style = page.code(view)
-        assert [name for name in page.VIEWS if f"views.{name}=" in script] in ([view], ["grid", view])
+    whole = sum(map(len, assets.code(*assets.VIEWS)))
+    for view in assets.VIEWS:
+        script, style = assets.code(view)
+        assert [name for name in assets.VIEWS if f"views.{name}=" in script] in ([view], ["grid", view])
         assert len(script) + len(style) < 0.8 * whole
-    assert "explore" not in page.code()[0]
+    assert "ArrowUp" not in assets.code()[0]
+
+
+@pytest.mark.parametrize("views", [(), *((view,) for view in assets.VIEWS), tuple(assets.VIEWS)])
+def test_names_are_shortened_and_nothing_else(views):
+    """The texts, the properties and what Python hands over stay as they are; no two names become one."""
+    names = [name for view in views for name in assets.VIEWS[view] if name.endswith(".js")]
+    plain = "\n".join(map(assets.asset, dict.fromkeys(["parts.js", *names, "page.js"])))
+    short = assets.shortened(plain)
+    parts, shorts = assets._LITERAL.split(plain), assets._LITERAL.split(short)
+    assert "'" not in "".join(parts[::2]), "only double quotes"
+    assert [t for t in shorts[1::2] if t[0] == '"'] == [t for t in parts[1::2] if t[0] == '"']
+    before, after = (assets._NAME.findall("\n".join(some[::2])) for some in (parts, shorts))
+    assert len(before) == len(after)
+    new = dict(zip(before, after))
+    assert [new[name] for name in before] == after, "a name becomes the same everywhere"
+    assert len(set(new.values())) == len(new), "no two names become one"
+    fixed = {"document", "Math", "null", "true", "false", "undefined", "const", "return", "views", "history"}
+    assert all(new.get(name, name) == name for name in fixed)
+    assert len(short) < 0.9 * len(plain)
 
 
 def test_long_result_stays_small():
@@ -494,6 +513,21 @@ def test_text_on_every_paint_can_be_read(host, signed):
 
 
 @pytest.mark.parametrize("host", HOSTS)
+def test_shares_of_attention_can_be_told_from_nothing(host):
+    """In a dense matrix no text stands on the paint, so that it may be opaque; a twentieth shows, a half is plain."""
+    paper, _ = HOSTS[host]
+    scale = Scale(0, 1, signed=False, bend="root")
+    seen = []
+    for share in (0.05, 0.1, 0.5, 1.0):
+        *paint, alpha = map(float, re.findall(r"[\d.]+", palette.shade(scale.level(share), signed=False, most=1.0)))
+        seen.append(contrast([alpha * p + (1 - alpha) * q for p, q in zip(paint, paper)], paper))
+    assert seen == sorted(seen)
+    assert seen[0] >= 1.25
+    assert seen[2] >= 2
+    assert seen[3] >= 3, "what WCAG asks of graphics"
+
+
+@pytest.mark.parametrize("host", HOSTS)
 @pytest.mark.parametrize("factor", range(len(palette.FACTORS)))
 def test_text_on_the_colour_of_a_factor_can_be_read(host, factor):
     paper, ink = HOSTS[host]
@@ -510,7 +544,7 @@ def test_each_factor_has_its_own_colour(factor):
 @pytest.mark.parametrize("host", HOSTS)
 def test_quiet_text_can_be_read(host):
     paper, ink = HOSTS[host]
-    share = float(re.search(r"--soft:color-mix\(in srgb,currentColor (\d+)%", page.asset("page.css"))[1]) / 100
+    share = float(re.search(r"--soft:color-mix\(in srgb,currentColor (\d+)%", assets.asset("page.css"))[1]) / 100
     assert contrast([share * i + (1 - share) * p for i, p in zip(ink, paper)], paper) >= 4.5
 
 

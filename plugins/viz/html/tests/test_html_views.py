@@ -4,14 +4,28 @@ from __future__ import annotations
 
 import re
 
+import attrs
 import numpy as np
 import pytest
 from ecco_html.page import document
 from html_browsing import alpha, live, token, told, view
-from html_results import HOSTILE, ORIGIN, every_kind, small_scores, tokens
+from html_results import HOSTILE, ORIGIN, every_kind, masked_scores, small_scores, tokens, translation_scores
 from playwright.sync_api import expect
 
-from ecco_core import Components, Grid, LabelledArray, Patterns, Points, Predictions, Report, Table, TokenGrid
+from ecco_core import (
+    Components,
+    Curves,
+    Grid,
+    LabelledArray,
+    OptionError,
+    Patterns,
+    Points,
+    Predictions,
+    Provenance,
+    Report,
+    Table,
+    TokenGrid,
+)
 
 WORDS = ("The", " cat", " sat")
 NUMBERED = [f"{i} {word}" for i, word in enumerate(WORDS)]
@@ -113,6 +127,114 @@ def test_boxes_by_keyboard_and_by_ear(visit):
     expect(view(page, "[aria-selected=true]")).to_have_count(0)
 
 
+def ranked_lens():
+    """Two layers, three positions, four candidates of each."""
+    grid = lens()
+    dims, shape = ("layer", "position", "rank"), (2, 3, 4)
+    shares = grid.values.values[..., None] * np.array([1, 0.5, 1e-3, 1e-9])
+    texts = np.array([f" w{i}" for i in range(24)], dtype=object).reshape(shape)
+    texts[..., 0] = grid.texts.values
+    return attrs.evolve(grid, candidates=LabelledArray(texts, dims), candidate_values=LabelledArray(shares, dims))
+
+
+def test_a_box_of_a_lens_tells_its_best_and_the_other_layers(visit):
+    page = visit(ranked_lens())
+    cell(page, "layer 1, position 0").click()
+    expect(view(page, ".panel caption")).to_have_text(["best in this box", "all layers here"])
+    assert listed(page) == ["1 'd' 0.4", "2 ' w13' 0.2", "3 ' w14' 0.0004", "4 ' w15' 4e−10", "layer 0 'a' 0.1",
+                            "layer 1 'd' 0.4"]  # fmt: skip
+    widths = [bar["width"] for bar in (node.bounding_box() for node in view(page, ".panel .bar").all()[:2])]
+    assert widths[0] == pytest.approx(2 * widths[1], rel=0.05)
+    cell(page, "layer 0, position 2").hover()
+    assert listed(page)[0] == "1 'd' 0.4", "pinned"
+
+
+def test_candidates_of_a_lens_that_runs_down(visit):
+    """3 layers × 20 positions: positions run down, and each box has its own candidates."""
+    rng, dims = np.random.default_rng(0), ("layer", "position", "rank")
+    shares = -np.sort(-rng.dirichlet(np.ones(9), (3, 20)), axis=-1)[..., :5]
+    texts = np.array([f"w{i}" for i in range(3 * 20 * 5)], dtype=object).reshape(3, 20, 5)
+    coords = {"position": [f"{i} p" for i in range(20)]}
+    arrays = {"candidates": LabelledArray(texts, dims), "candidate_values": LabelledArray(shares, dims)}
+    page = visit(TokenGrid(values=LabelledArray(shares[..., 0], dims[:2], coords),
+                           texts=LabelledArray(texts[..., 0], dims[:2]), **arrays))  # fmt: skip
+    expect(view(page, "table.heat tbody tr")).to_have_count(20)
+    cell(page, "position 7 'p', layer 2").hover()
+    rows = [row.split() for row in listed(page)[:5]]
+    assert [row[1] for row in rows] == [f"'{text}'" for text in texts[2, 7]]
+    assert [float(row[2]) for row in rows] == pytest.approx(shares[2, 7], rel=6e-3)
+
+
+def test_as_many_candidates_as_there_is_room_for():
+    dims = ("layer", "position", "rank")
+    texts, shares = np.full((48, 200, 10), "w", dtype=object), np.ones((48, 200, 10))
+    best = {"candidates": LabelledArray(texts, dims), "candidate_values": LabelledArray(shares, dims)}
+    values, top = (LabelledArray(array[..., 0], dims[:2]) for array in (shares, texts))
+    page = TokenGrid(values=values, texts=top, **best).to_html()
+    assert '"ranks":5' in page
+    assert "more along" not in page, "200 positions run down, 48 layers across"
+    assert len(page) < 1_300_000
+
+
+def watched():
+    values = LabelledArray([[2000, 30], [10, 300], [1, 40]], ("layer", "token"),
+                           {"layer": (0, 1, 3), "token": (" Nora", "<b>")})  # fmt: skip
+    return TokenGrid(title="Watched", quantity="rank among 4,096 tokens, 1 is the best", values=values)
+
+
+def test_watched_tokens_are_lines_over_the_layers(visit):
+    page = visit(watched())
+    expect(view(page, "polyline")).to_have_count(2)
+    expect(view(page, ".legend >> nth=0")).to_contain_text("' Nora'")
+    points = [
+        [float(y) for y in re.findall(r",([\d.]+)", node.get_attribute("points"))]
+        for node in view(page, "polyline").all()
+    ]
+    heights = np.array([points[0][0], points[0][1], points[0][2]])
+    assert heights[0] > heights[1] > heights[2], "the best rank is on top"
+    steps = np.log10([2000 / 10, 10 / 1])
+    assert -np.diff(heights) / steps == pytest.approx([-np.diff(heights)[1]] * 2, rel=0.01), "logarithmic"
+    page.get_by_role("button", name="layer 1: ' Nora' 10, '<b>' 300").hover()
+    expect(view(page, ".name >> nth=0")).to_have_text("layer 1")
+    assert listed(page) == ["' Nora' 10", "'<b>' 300"]
+    expect(view(page, "table.heat")).to_be_visible()
+
+
+def test_a_place_on_the_axis_tells_all_curves(visit):
+    dims, coords = ("curve", "layer"), {"curve": ("hits", "chance"), "layer": (0, 1, 2, 5)}
+    middle = np.array([[0.125, 0.5, np.nan, 0.75], [0.25, 0.25, 0.25, 0.25]])
+    low, value, high = (LabelledArray(middle + end, dims, coords) for end in (-0.0625, 0, 0.0625))
+    page = visit(Curves(title="Probe", values=value, low=low, high=high))
+    box = view(page, ".curves").bounding_box()
+    page.mouse.move(box["x"] + box["width"] * 0.3, box["y"] + box["height"] / 2)
+    expect(view(page, ".name")).to_have_text("layer 1")
+    assert listed(page) == ["hits (0.438 to 0.562) 0.5", "chance (0.188 to 0.312) 0.25"]
+    page.keyboard.press("Tab")
+    expect(page.get_by_role("button", name="layer 0: hits 0.125, chance 0.25")).to_be_focused()
+    page.keyboard.press("ArrowRight")
+    page.keyboard.press("ArrowRight")
+    expect(view(page, ".panel .num >> nth=0")).to_have_text("not a number")
+    page.keyboard.press("Enter")
+    page.keyboard.press("End")
+    expect(view(page, ".name")).to_have_text("layer 2")
+    expect(view(page, ".tip")).to_have_text("layer 5: hits 0.75, chance 0.25")
+
+
+def test_numbers_stand_right_where_a_column_has_nothing_else():
+    html = Table(columns=("name", "value"), rows=(("layer", 3), ("site", "x"))).to_html()
+    assert '<td dir="auto">3</td>' in html
+    html = Table(columns=("name", "value"), rows=(("a", 3), ("b", None))).to_html()
+    assert html.count('<td class="num" style="text-align:right">') == 2
+
+
+def test_many_numbers_of_curves_are_folded_away():
+    def page(n):
+        return Curves(values=LabelledArray(np.eye(4, n), ("curve", "x"))).to_html()
+
+    assert "<summary>all numbers</summary>" in page(11)
+    assert "<summary>" not in page(10)
+
+
 def test_a_click_pins_a_box(visit):
     page = visit(lens())
     cell(page, "layer 0, position 2").click()
@@ -175,6 +297,18 @@ def test_bars_are_as_long_as_the_probabilities(visit):
     assert len(still.locator(".bar:visible").all()) == 6
 
 
+def test_the_ends_of_the_bars_can_be_chosen():
+    def widths(**options):
+        return [float(width) for width in re.findall(r"height:.7em;width:([\d.]+)%", candidates().to_html(**options))]
+
+    assert widths(low=0.25, high=0.75) == pytest.approx([50, 0, 0, 100, 0, 0])
+    assert widths(high=1.0) == pytest.approx([50, 25, 12.5, 75, 10, 5])
+    assert widths() == widths(low=0.0, high=0.75)
+    assert "a full bar is 0.75, an empty one 0.25" in candidates().to_html(low=0.25)
+    with pytest.raises(OptionError, match=r"Bars run from low to high, a greater number; found 0\.5 and 0\.25"):
+        candidates().to_html(low=0.5, high=0.25)
+
+
 def test_a_candidate_is_found_in_the_other_lists(visit):
     page = visit(candidates())
     view(page, "tr:has-text('Tom') >> nth=0").hover()
@@ -213,7 +347,7 @@ def test_a_head_is_picked(visit, causal):
         for j in range(3):
             shown = view(page, f"tbody tr >> nth={i} >> td >> nth={j}")
             assert told(shown.inner_text()) == pytest.approx(result.values.values[1, 1, i, j], rel=8e-3)
-            assert -alpha(shown) == pytest.approx(0.62 * result.values.values[1, 1, i, j], abs=0.01)
+            assert -alpha(shown) == pytest.approx(0.62 * result.values.values[1, 1, i, j] ** 0.5, abs=0.01)
     cell(page, "from 2 ' sat', to 0 'The'").hover()
     assert len(listed(page)) == 3
 
@@ -234,7 +368,7 @@ def test_small_pictures_show_their_heads(visit):
     pixels = view(page, "canvas >> nth=4").evaluate(
         "n => [...n.getContext('2d').getImageData(0, 0, n.width, n.height).data].filter((_, i) => i % 4 === 3)"
     )
-    assert np.reshape(pixels, (3, 3)) == pytest.approx(255 * result.values.values[1, 1] ** 0.7, abs=2)
+    assert np.reshape(pixels, (3, 3)) == pytest.approx(255 * result.values.values[1, 1] ** 0.5, abs=2)
 
 
 def test_lines_between_tokens(visit):
@@ -250,7 +384,7 @@ def test_lines_between_tokens(visit):
     expect(view(page, ".wires line")).to_have_count(int((weights[2] >= 0.05).sum()))
     expect(view(page, ".name")).to_have_text("2 ' sat'")
     rights = [alpha(view(page, f".lines div >> nth=2 >> span >> nth={j}")) for j in range(3)]
-    assert np.abs(rights) == pytest.approx(0.62 * weights[2], abs=0.01)
+    assert np.abs(rights) == pytest.approx(0.62 * weights[2] ** 0.5, abs=0.01)
     page.get_by_role("button", name="from 2 ' sat'").focus()
     expect(view(page, ".lines [role=status]")).to_contain_text("attends to")
     page.keyboard.press("ArrowUp")
@@ -381,6 +515,28 @@ def test_a_position_is_chosen_in_all_results(visit):
     page.keyboard.press("Escape")
     expect(view(page, ".linked")).to_have_count(0)
     expect(view(page, ".pin:text('pinned')")).to_have_count(0)
+
+
+def test_positions_of_unknown_stack_are_the_decoders(visit):
+    """Of an encoder's token a lens knows nothing; what says that it is about the encoder does."""
+    words = ("The", " small", " dog")
+    of_encoder = attrs.evolve(lens(words), provenance=Provenance(options={"stack": "encoder"}))
+    page = visit(Report(results=(translation_scores(), lens(words), of_encoder)))
+    grids = [view(page, f".piece:has(table.heat) >> nth={n} >> td.linked") for n in (0, 1)]
+    token(page, 1, stack=1).click()
+    expect(grids[0]).to_have_count(2)
+    expect(grids[1]).to_have_count(0)
+    page.keyboard.press("Escape")
+    view(page, ".piece:has(table.heat) >> nth=1 >> tbody td >> nth=1").click()
+    expect(grids[0]).to_have_count(0)
+    expect(token(page, 1, stack=0)).to_have_class(re.compile("linked"))
+    expect(token(page, 1, stack=1)).not_to_have_class(re.compile("linked"))
+
+
+def test_positions_of_an_encoder_alone_are_its_own(visit):
+    page = visit(Report(results=(masked_scores(), lens())))
+    token(page, 2).click()
+    expect(view(page, "td.linked")).to_have_count(2)
 
 
 def test_a_link_to_a_position_survives_a_reload(visit):

@@ -14,24 +14,31 @@ if TYPE_CHECKING:
 Value = Literal["rank", "probability", "logprob"]
 
 
-def logit_lens(ctx: Context) -> TokenGrid:
+def logit_lens(ctx: Context, *, top_k: int = 10) -> TokenGrid:
     """The token that each layer puts first at each position, and its probability.
 
     Of the states of a layer, the model's own final norm and head make logits as they do of the last layer's.
+
+    Options:
+        top_k: how many of the best tokens of each layer and position to keep, as `candidates`; 0 keeps none.
     """
     from ecco_lens.places import all_places, labels_of, note_unmasked
-    from ecco_lens.reading import Lens
+    from ecco_lens.reading import Lens, check_top_k
 
+    check_top_k(top_k, ctx.run.lm.vocabulary, least=0)
     places = all_places(ctx.run, ctx.options["positions"])
     lens = Lens(ctx, ctx.layers, places)
-    ids, probabilities = lens.best(1)
+    ids, probabilities = lens.best(max(top_k, 1))
     note_unmasked(ctx, places)
     dims, coords = ("layer", "position"), _coords(lens, places)
+    texts, ranked = labels_of(ctx.run, ids), {**coords, "rank": range(1, top_k + 1)}
     return TokenGrid(
         title=f"Logit lens: what each layer would say for {_where(places)}",
         quantity="probability of the top token, 0 to 1",
         values=LabelledArray(probabilities[..., 0], dims, coords),
-        texts=LabelledArray(labels_of(ctx.run, ids[..., 0]), dims, coords),
+        texts=LabelledArray(texts[..., 0], dims, coords),
+        candidates=LabelledArray(texts, (*dims, "rank"), ranked) if top_k else None,
+        candidate_values=LabelledArray(probabilities, (*dims, "rank"), ranked) if top_k else None,
     )
 
 

@@ -127,11 +127,11 @@ class Lens:
         return found
 
 
-def check_top_k(k: int, vocabulary: int) -> None:
+def check_top_k(k: int, vocabulary: int, least: int = 1) -> None:
     """Refuse a number of candidates that there are not.
 
     Raises:
-        OptionError: it is less than 1 or more than the vocabulary's entries.
+        OptionError: it is less than `least` or more than the vocabulary's entries.
     """
-    if not 1 <= k <= vocabulary:
-        raise OptionError(f"top_k is from 1 to the vocabulary's {vocabulary:,} entries, found {k}.")
+    if not least <= k <= vocabulary:
+        raise OptionError(f"top_k is from {least} to the vocabulary's {vocabulary:,} entries, found {k}.")

@@ -11,7 +11,7 @@ DOCUMENT = "text/html;profile=document"
 _VIEWS = (
     ("TokenScores", "token_scores", "Token scores: point at a token to see what led to it"),
     ("TokenGrid", "result", "Layers, neurons and positions: boxes with a token and a number, each with its details"),
-    ("Predictions", "result", "Candidates with bars; point at one to find it in the other rows"),
+    ("Predictions", "predictions", "Candidates with bars; point at one to find it in the other rows"),
     ("Patterns", "result", "Attention: pick a layer and a head; matrix and lines between tokens"),
     ("Components", "result", "Factors: a line for each above the text; point at one to see where it is active"),
     ("Grid", "result", "A number for each pair, its interval and what chance gives in the same box"),

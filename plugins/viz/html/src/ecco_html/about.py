@@ -13,6 +13,11 @@ def title_of(result: Result) -> str:
     return result.title or result.provenance.analysis.replace("_", " ") or result.kinds()[0]
 
 
+def stack_of(result: Result) -> str:
+    """The stack whose positions a result's are, as far as it is known; else empty."""
+    return str(result.provenance.options.get("stack") or "")
+
+
 def head(result: Result, lines: tuple[str, ...] = ()) -> str:
     """Title, one line on the method and model, further `lines`, and the notes."""
     origin = result.provenance

@@ -7,9 +7,10 @@ from collections.abc import Iterator
 import numpy as np
 
 from ecco_core import Components, Heat, visible
+from ecco_html.about import stack_of
 from ecco_html.escape import direction, escaped, laid_out, number, quoted
 from ecco_html.heat_map import Label, heat_map
-from ecco_html.packing import short
+from ecco_html.packing import EXACT_CELLS, short
 from ecco_html.page import Part
 from ecco_html.painting import strongest
 from ecco_html.palette import FACTORS, TINT, tint
@@ -32,22 +33,23 @@ def parts(result: Components) -> Iterator[Part]:
     names = [f"{down} {visible(str(label))}" for label in result.values.labels(down)[:MOST_COMPONENTS]]
     texts = _texts(result)
     positions = [Label.of(across, label).position for label in result.values.labels(across)]
-    stack = str(result.provenance.options.get("stack") or "")
-    signed = bool((values < 0).any())
+    stack = stack_of(result)
+    signed, digits = bool((values < 0).any()), 6 if values.size <= EXACT_CELLS else 3
     rows = "\n".join(_component(result, values, i, name, texts) for i, name in enumerate(names))
+    way = direction("".join(texts if result.tokens is None else result.tokens.texts))
     size = result.values.shape[0] - len(names)
     rest = f'<div class="quiet">… and {size} more</div>' if size > 0 else ""
     data = {
         "names": names,
         "tokens": [f"position {i if p is None else p} {quoted(t)}" for i, (p, t) in enumerate(zip(positions, texts))],
         "places": [f"{stack}-{i if p is None else p}" for i, p in enumerate(positions)],
-        "values": [[short(value) for value in row] for row in values.tolist()],
+        "values": [[short(value, digits) for value in row] for row in values.tolist()],
         "signed": signed,
         "colours": FACTORS,
         "tint": TINT,
         "top": short(strongest(values)),
     }
-    yield Part(f'<div class="factors">{rows}</div>{rest}{_text(values, texts)}', "components", data)
+    yield Part(f'<div class="factors">{rows}</div>{rest}{_text(values, texts, way)}', "components", data)
     for block in list(result.blocks()):
         if isinstance(block, Heat) and "components" in block.values.dims:
             yield heat_map(block, caption(block, result))
@@ -91,9 +93,10 @@ def _units(result: Components, i: int) -> list[str]:
 def _spark(row: np.ndarray, greatest: float, i: int) -> str:
     """Activation token by token; below the line where it is negative. All lines have one scale."""
     level = np.nan_to_num(row / (greatest or 1.0), posinf=1, neginf=-1)
-    least = min(float(np.nan_to_num(row).min(initial=0)), 0.0) / (greatest or 1.0)
-    zero = _HEIGHT / (1 - max(least, -1.0))
-    step = _WIDTH / max(len(row), 1)
+    if len(level) > _WIDTH:  # a token would be thinner than a point: the strongest of neighbours stands for them
+        level = np.array([part[np.abs(part).argmax()] for part in np.array_split(level, int(_WIDTH))])
+    zero = _HEIGHT / (1 - max(float(level.min(initial=0)), -1.0))
+    step = _WIDTH / max(len(level), 1)
     path = "".join(f"L{step * j:.1f} {zero * (1 - x):.1f}H{step * (j + 1):.1f}" for j, x in enumerate(level))
     return (
         f'<svg class="spark" viewBox="0 0 {_WIDTH:g} {_HEIGHT:g}" width="{_WIDTH:g}" height="{_HEIGHT:g}" '
@@ -102,7 +105,7 @@ def _spark(row: np.ndarray, greatest: float, i: int) -> str:
     )
 
 
-def _text(values: np.ndarray, texts: list[str]) -> str:
+def _text(values: np.ndarray, texts: list[str], way: str) -> str:
     """The tokens, each in the colour of its strongest factor."""
     spans = []
     for j, text in enumerate(texts):
@@ -117,6 +120,6 @@ def _text(values: np.ndarray, texts: list[str]) -> str:
     about = f"{len(texts)} tokens, in the colour of their strongest component"
     return (
         f'<div class="text"><div class="row"><div class="label"><b>text</b> <span class="quiet">{about}</span></div>'
-        f'<div class="tokens" dir="{direction("".join(texts))}" '
+        f'<div class="tokens" dir="{way}" '
         f'style="white-space:pre-wrap;line-height:1.9">{"".join(spans)}</div></div></div>'
     )

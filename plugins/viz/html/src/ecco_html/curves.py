@@ -2,22 +2,24 @@
 
 from __future__ import annotations
 
+import itertools
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 
-from ecco_core import Curves, Rows
+from ecco_core import Curves, Rows, visible
 from ecco_html.about import title_of
 from ecco_html.escape import escaped, number
+from ecco_html.packing import short
 from ecco_html.page import Part
 from ecco_html.table import table
 
-MOST_CURVES = 12
+MOST_CURVES, MOST_NUMBERS = 12, 40  # drawn, and not folded away
 #: Colours that people who see few can tell apart (Okabe, Ito: Color Universal Design, 2008), then the same dashed.
 _COLOURS = ("#d55e00", "#0072b2", "#009e73", "#cc79a7", "#b58900", "#56b4e9")
 _DASHES = ("", "6 4")
-_WIDTH, _HEIGHT, _LEFT, _RIGHT, _TOP, _BOTTOM = 640, 320, 56, 16, 12, 40
+_WIDTH, _HEIGHT, _LEFT, _RIGHT, _TOP, _BOTTOM = 640, 320, 72, 16, 12, 44
 _TICKS = 5
 
 
@@ -27,8 +29,38 @@ def lines(result: Curves) -> tuple[str, ...]:
 
 
 def parts(result: Curves) -> Iterator[Part]:
-    """Lines, then all numbers."""
-    yield Part("\n".join((_drawing(result), _legend(result), _numbers(result))))
+    """Lines, then all numbers, folded away where there are many."""
+    yield drawing(result)
+    numbers = f'<div class="numbers">{_numbers(result)}</div>'
+    long = result.values.values.size > MOST_NUMBERS
+    yield Part(f'<details class="fold"><summary>all numbers</summary>{numbers}</details>' if long else numbers)
+
+
+def drawing(result: Curves, *, ranks: bool = False) -> Part:
+    """Return the lines, alive.
+
+    Args:
+        ranks: the values are ranks, 1 the best: it is on top, and each further one counts less.
+    """
+    values, xs = np.asarray(result.values.values, dtype=np.float64)[:MOST_CURVES], _places(result)
+    bands = [None if end is None else np.asarray(end.values, dtype=np.float64) for end in (result.low, result.high)]
+    every = np.concatenate([part[:MOST_CURVES].ravel() for part in (values, *bands) if part is not None])
+    x, y = _Scale(xs, _LEFT, _WIDTH - _RIGHT), _Scale(every, _HEIGHT - _BOTTOM, _TOP, ranks=ranks)
+    across, down = result.values.dims[1], result.values.dims[0]
+    levels = np.array([[y.share(value) for value in row] for row in values])
+    data = {
+        "names": [visible(str(name)) for name in result.values.labels(down)[:MOST_CURVES]],
+        "places": [f"{across} {visible(str(label))}" for label in result.values.labels(across)],
+        "values": [[short(value, 3) for value in row] for row in values.tolist()],
+        "levels": [[short(level, 3) for level in row] for row in levels.tolist()],
+        "ends": None if bands[0] is None or bands[1] is None else [
+            [f"{number(a, 3)} to {number(b, 3)}" if a != b else "" for a, b in zip(*row)]
+            for row in zip(bands[0].tolist(), bands[1].tolist())
+        ],
+        "colours": [_colour(i) for i in range(len(values))],
+    }  # fmt: skip
+    svg = _svg(result, values, bands, xs, (x, y))
+    return Part(f'<div class="figure">{svg}{_legend(result, ranks=ranks)}</div>', "curves", data)
 
 
 class _Scale:
@@ -36,21 +68,31 @@ class _Scale:
 
     Args:
         values: that it has to hold. `start`, `end`: where its ends are drawn.
+        ranks: they stand by their logarithm, 1 at the end.
     """
 
-    def __init__(self, values: np.ndarray, start: float, end: float) -> None:
+    def __init__(self, values: np.ndarray, start: float, end: float, *, ranks: bool = False) -> None:
         finite = values[np.isfinite(values)]
         low, high = (float(finite.min()), float(finite.max())) if finite.size else (0.0, 1.0)
+        if ranks:
+            low, high = -math.log10(max(high, 2.0)), 0.0
         if low == high:
             low, high = low - 0.5, high + 0.5
-        self.low, self.high, self.start, self.end = low, high, start, end
+        self.low, self.high, self.start, self.end, self.ranks = low, high, start, end, ranks
+
+    def share(self, value: float) -> float:
+        """How far up the axis, 0 to 1."""
+        return ((-math.log10(max(value, 1.0)) if self.ranks else value) - self.low) / (self.high - self.low)
 
     def __call__(self, value: float) -> float:
-        share = (value - self.low) / (self.high - self.low)
-        return round(self.start + share * (self.end - self.start), 1)
+        return round(self.start + self.share(value) * (self.end - self.start), 1)
 
     def ticks(self) -> Iterator[float]:
         """Round numbers within the ends."""
+        if self.ranks:
+            every = [n * 10**power for power in range(7) for n in ((1, 2, 5) if self.low > -2 else (1,))]
+            yield from (rank for rank in every if rank <= 10**-self.low * 1.001)
+            return
         raw = (self.high - self.low) / _TICKS
         unit = 10.0 ** math.floor(math.log10(raw))
         step = next(unit * n for n in (1, 2, 2.5, 5, 10) if unit * n >= raw)
@@ -65,14 +107,16 @@ def _places(result: Curves) -> np.ndarray:
     return np.asarray(labels if numeric else range(len(labels)), dtype=np.float64)
 
 
-def _drawing(result: Curves) -> str:
-    """Lines with bands, in a box with axes."""
-    values, xs = np.asarray(result.values.values, dtype=np.float64)[:MOST_CURVES], _places(result)
-    bands = [None if end is None else np.asarray(end.values, dtype=np.float64) for end in (result.low, result.high)]
-    every = np.concatenate([part.ravel() for part in (values, *bands) if part is not None])
-    x, y = _Scale(xs, _LEFT, _WIDTH - _RIGHT), _Scale(every, _HEIGHT - _BOTTOM, _TOP)
+def _svg(
+    result: Curves,
+    values: np.ndarray,
+    bands: Sequence[np.ndarray | None],
+    xs: np.ndarray,
+    scales: tuple[_Scale, _Scale],
+) -> str:
+    """Lines with bands, in a box with axes, and a strip for each place along the axis that can be pointed at."""
+    (x, y), (low, high) = scales, bands
     drawn = [*_axes(result, xs, x, y)]
-    low, high = bands
     if low is not None and high is not None:
         drawn += [_band(low[i], high[i], xs, x, y, i) for i in range(len(values)) if (high[i] > low[i]).any()]
     for i, row in enumerate(values):
@@ -80,11 +124,23 @@ def _drawing(result: Curves) -> str:
         points = " ".join(f"{a:g},{b:g}" for a, b in seen)
         dots = "".join(f'<circle cx="{a:g}" cy="{b:g}" r="3" fill="{_colour(i)}"/>' for a, b in seen)
         drawn.append(f'<polyline points="{points}" fill="none" {_stroke(i)}/>{dots}')
-    told = f"{escaped(title_of(result))}: lines; their numbers are in the table below"
+    told = f"{escaped(title_of(result))}: lines"
     return (
-        f'<svg viewBox="0 0 {_WIDTH} {_HEIGHT}" role="img" aria-label="{told}" '
+        f'<svg class="curves" viewBox="0 0 {_WIDTH} {_HEIGHT}" role="group" aria-label="{told}" '
         f'style="width:100%;max-width:{_WIDTH}px;height:auto;display:block;margin:.6em 0" '
-        f'font-size="12" font-family="inherit">{"".join(drawn)}</svg>'
+        f'font-size="12" font-family="inherit">{"".join(drawn)}{_stops([x(place) for place in xs])}</svg>'
+    )
+
+
+def _stops(xs: list[float]) -> str:
+    """A strip around each place, up to half way to its neighbours."""
+    order = sorted(range(len(xs)), key=lambda i: xs[i])
+    ends = [_LEFT, *((xs[a] + xs[b]) / 2 for a, b in itertools.pairwise(order)), _WIDTH - _RIGHT]
+    strips = {i: (ends[n], ends[n + 1] - ends[n]) for n, i in enumerate(order)}
+    return "".join(
+        f'<g class="stop"><rect x="{strips[i][0]:g}" y="{_TOP}" width="{strips[i][1]:g}" height="{_HEIGHT - _BOTTOM}" '
+        f'fill="transparent"/><path d="M{x:g} {_TOP}V{_HEIGHT - _BOTTOM}"/></g>'
+        for i, x in enumerate(xs)
     )
 
 
@@ -97,14 +153,14 @@ def _axes(result: Curves, xs: np.ndarray, x: _Scale, y: _Scale) -> Iterator[str]
             f'text-anchor="end" fill="currentColor">{number(tick, 3)}</text>'
         )
     name, labels = result.values.dims[1], result.values.labels(result.values.dims[1])
-    each = math.ceil(len(labels) / 16)
+    each = math.ceil(len(labels) / 11)
     for place, label in list(zip(xs, labels))[::each]:
         yield (
-            f'<text x="{x(place):g}" y="{_HEIGHT - _BOTTOM + 18}" text-anchor="middle" fill="currentColor">'
+            f'<text class="x" x="{x(place):g}" y="{_HEIGHT - _BOTTOM + 18}" text-anchor="middle" fill="currentColor">'
             f"{escaped(str(label)[:12])}</text>"
         )
     yield (
-        f'<text x="{(_LEFT + _WIDTH - _RIGHT) / 2:g}" y="{_HEIGHT - 4}" text-anchor="middle" fill="currentColor" '
+        f'<text x="{(_LEFT + _WIDTH - _RIGHT) / 2:g}" y="{_HEIGHT - 3}" text-anchor="middle" fill="currentColor" '
         f'fill-opacity=".75">{escaped(name)}</text>'
     )
 
@@ -126,7 +182,7 @@ def _stroke(i: int) -> str:
     return f'stroke="{_colour(i)}" stroke-width="2"' + (f' stroke-dasharray="{dash}"' if dash else "")
 
 
-def _legend(result: Curves) -> str:
+def _legend(result: Curves, *, ranks: bool) -> str:
     """Which line is which."""
     names = result.values.labels(result.values.dims[0])
     items = "".join(
@@ -136,8 +192,9 @@ def _legend(result: Curves) -> str:
         for i, name in enumerate(names[:MOST_CURVES])
     )
     more = f" … and {len(names) - MOST_CURVES} more curves, in the table only" if len(names) > MOST_CURVES else ""
-    strips = " Strips are the intervals." if result.low is not None else ""
-    return f'<div class="legend" style="display:block">{items}<span class="quiet">{more}{strips}</span></div>'
+    told = " Strips are the intervals." if result.low is not None else ""
+    told += " The best rank, 1, is on top; the axis is logarithmic." if ranks else ""
+    return f'<div class="legend" style="display:block">{items}<span class="quiet">{more}{told}</span></div>'
 
 
 def _numbers(result: Curves) -> str:

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 
-from ecco_core import Grid, Heat, LabelledArray, Rows, TokenGrid
+from ecco_core import Curves, Grid, Heat, LabelledArray, Rows, TokenGrid
+from ecco_html.about import stack_of
+from ecco_html.curves import drawing
+from ecco_html.escape import quoted
 from ecco_html.heat_map import Scale, heat_map
 from ecco_html.page import Part
 from ecco_html.result import caption
@@ -26,8 +29,12 @@ def parts(result: TokenGrid | Grid) -> Iterator[Part]:
         if isinstance(block, Rows):
             yield Part(table(block, caption(block, result)))
     scale = Scale.of_ranks(result.values.values) if result.quantity.startswith("rank") else None
-    yield heat_map(_block(result), caption(_block(result), result), scale=scale, stack=_stack(result),
-                   unit=result.quantity)  # fmt: skip
+    if result.values.dims == ("layer", "token"):  # watched tokens
+        yield drawing(_lines(result), ranks=scale is not None)
+    pair = (result.candidates, result.candidate_values)
+    best = None if pair[0] is None or pair[1] is None else (pair[0], pair[1])
+    yield heat_map(_block(result), caption(_block(result), result), scale=scale, stack=stack_of(result),
+                   unit=result.quantity, candidates=best)  # fmt: skip
 
 
 def _block(result: TokenGrid | Grid) -> Heat:
@@ -35,8 +42,11 @@ def _block(result: TokenGrid | Grid) -> Heat:
     return Heat(title=result.title, values=result.values, texts=texts)
 
 
-def _stack(result: TokenGrid) -> str:
-    return str(result.provenance.options.get("stack") or "")
+def _lines(result: TokenGrid) -> Curves:
+    """A line for each token over the layers."""
+    values = result.values
+    coords = {"token": [quoted(str(label)) for label in values.labels("token")], "layer": values.labels("layer")}
+    return Curves(title=result.title, values=LabelledArray(values.values.T, ("token", "layer"), coords))
 
 
 def _beside(result: Grid) -> Mapping[str, Sequence[LabelledArray]]:

@@ -12,7 +12,7 @@ import numpy as np
 
 from ecco_core import Heat, LabelledArray, visible
 from ecco_html.escape import escaped, number, quoted
-from ecco_html.packing import short
+from ecco_html.packing import pack_words, short
 from ecco_html.page import Part
 from ecco_html.palette import background
 from ecco_html.table import scrolling
@@ -27,13 +27,14 @@ class Scale:
     """How numbers become colours: around 0 if there are negative ones, else from the least to the greatest.
 
     Attributes:
-        log: of ranks, where 1 is the strongest colour and each further one counts less.
+        bend: ``"log"`` of ranks, where 1 is the strongest colour and each further one counts less; ``"root"`` of
+            shares from 0 to 1, most of them small, whose square root is painted.
     """
 
     low: float
     high: float
     signed: bool
-    log: bool = False
+    bend: str = ""
 
     @classmethod
     def of(cls, values: Any) -> Scale:
@@ -51,11 +52,13 @@ class Scale:
     @classmethod
     def of_ranks(cls, values: Any) -> Scale:
         """The scale of ranks, 1 the best."""
-        return cls(1.0, max(cls.of(values).high, 1.0), signed=False, log=True)
+        return cls(1.0, max(cls.of(values).high, 1.0), signed=False, bend="log")
 
     def level(self, value: float) -> float:
         """Where a number stands, -1 to 1."""
-        if self.log:
+        if self.bend == "root":
+            return math.sqrt(max(value, 0.0))
+        if self.bend:
             return 1 - math.log(max(value, 1.0)) / (math.log(self.high) or 1.0)
         if self.signed:
             return value / self.high
@@ -95,6 +98,7 @@ def heat_map(
     more: Mapping[str, Sequence[LabelledArray]] | None = None,
     stack: str = "",
     unit: str = "",
+    candidates: tuple[LabelledArray, LabelledArray] | None = None,
 ) -> Part:
     """Return the block as a table with a legend, alive; what is beyond 10,000 cells is counted, not shown.
 
@@ -102,21 +106,23 @@ def heat_map(
         unit: what the numbers are, in words.
         scale: how numbers become colours, if not as they are. `stack`: whose positions its tokens' are, if known.
         more: name -> one or two further numbers of each cell, such as the ends of an interval.
+        candidates: the best tokens of each cell, ``(row, column, rank)``, and their probabilities.
     """
-    matrix = _as_matrix(block.values)
-    words = None if block.texts is None else _as_matrix(block.texts)
-    turned = matrix.shape[1] > _WIDE and matrix.shape[0] < matrix.shape[1] and matrix.shape[0] <= _WIDE
-    arrays = {name: [_as_matrix(end) for end in ends] for name, ends in (more or {}).items()}
-    if turned and matrix.dims[0]:
-        matrix, words = _turned(matrix), None if words is None else _turned(words)
-        arrays = {name: [_turned(end) for end in ends] for name, ends in arrays.items()}
+    rows, columns = block.values.shape if block.values.values.ndim == 2 else (1, 0)
+    turned = _WIDE < columns > rows and rows <= (_WIDE if columns <= MOST_COLUMNS else MOST_COLUMNS)
+
+    def laid(array: LabelledArray) -> LabelledArray:
+        return _turned(array) if turned else _as_matrix(array)
+
+    matrix, words = laid(block.values), None if block.texts is None else laid(block.texts)
+    best = [array.values.swapaxes(0, 1) if turned else array.values for array in candidates or ()]
     scale = scale or Scale.of(matrix.values)
     high, wide = min(matrix.shape[0], MOST_CELLS // min(matrix.shape[1] or 1, MOST_COLUMNS)), MOST_COLUMNS
     most = dict(zip(matrix.dims, (high, wide)))
     axes = [[Label.of(dim, label) for label in matrix.labels(dim)[: most[dim]]] for dim in matrix.dims]
     shown = matrix.values[:high, :wide]
     texts = None if words is None else words.values[:high, :wide]
-    extras = {name: [end.values[:high, :wide] for end in ends] for name, ends in arrays.items()}
+    extras = {name: [laid(end).values[:high, :wide] for end in ends] for name, ends in (more or {}).items()}
     markup = _table(matrix.dims, axes, shown, texts, extras, scale, caption)
     hidden = _hidden(matrix, (high, wide))
     return Part(
@@ -124,10 +130,10 @@ def heat_map(
         "grid",
         {
             "axes": [[label.words for label in axis] for axis in axes],
-            "texts": None if texts is None else [[quoted(str(t)) for t in row] for row in texts],
+            **pack_words(texts, *(array[:high, :wide] for array in best)),
             "values": _digits(shown),
             "more": [[name, *map(_digits, ends)] for name, ends in extras.items()],
-            "low": scale.low, "high": scale.high, "signed": scale.signed, "log": scale.log,
+            "low": scale.low, "high": scale.high, "signed": scale.signed, "bend": scale.bend,
             "unit": visible(unit),
             "joint": "for" if words is None else "at",
             **_along(matrix.dims),
@@ -195,12 +201,9 @@ def _beside(more: Mapping[str, Any], i: int, j: int) -> str:
 
 def _cell(value: float, scale: Scale, text: str | None, beside: str) -> str:
     shown = number(value, 3)
-    style = background(scale.level(value), signed=scale.signed)
-    if text is None:
-        return f'<td style="{style}">{shown}{beside}</td>'
-    return (
-        f'<td style="{style}"><span dir="auto" class="word">{escaped(text)}</span> <small>{shown}</small>{beside}</td>'
-    )
+    style = background(scale.level(value), signed=scale.signed, short=True)
+    word = "" if text is None else f"<bdi>{escaped(text)}</bdi> "
+    return f'<td style="{style}">{word}{f"<small>{shown}</small>" if word else shown}{beside}</td>'
 
 
 def _hidden(matrix: LabelledArray, most: tuple[int, int]) -> str:
@@ -209,11 +212,15 @@ def _hidden(matrix: LabelledArray, most: tuple[int, int]) -> str:
 
 
 def _legend(scale: Scale) -> str:
-    levels = [-1, -0.5, 0, 0.5, 1] if scale.signed else [0, 0.25, 0.5, 0.75, 1][:: -1 if scale.log else 1]
+    levels: list[float] = [-1, -0.5, 0, 0.5, 1] if scale.signed else [0, 0.25, 0.5, 0.75, 1]
+    levels = levels[::-1] if scale.bend == "log" else levels
+    levels = [x**0.5 for x in levels] if scale.bend == "root" else levels
+    how = {"log": "logarithmic, the best rank strongest", "root": "by the square root, so that small ones show"}
+    told = f' <span class="quiet">· {how[scale.bend]}</span>' if scale.bend else ""
     swatches = "".join(
         f'<span class="swatch" style="{background(x, signed=scale.signed)}">&nbsp;&nbsp;&nbsp;</span>' for x in levels
     )
     return (
         f'<div class="legend">{number(scale.low, 3)} <span class="swatches" aria-hidden="true">{swatches}</span> '
-        f"{number(scale.high, 3)}{' <span class=quiet>· logarithmic, the best rank strongest</span>' * scale.log}</div>"
+        f"{number(scale.high, 3)}{told}</div>"
     )

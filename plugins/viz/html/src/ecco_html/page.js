@@ -12,7 +12,7 @@ function mount(root) {
   }
   for (const [part, data] of parts) views[part.dataset.view](part, JSON.parse(data));
   const style = document.createElement("style");
-  style.textContent = root.querySelector('script[type="text/css"]').textContent;
+  style.textContent = root.querySelector("script[type='text/css']").textContent;
   root.attachShadow({ mode: "open" }).append(style, view);
   if (!OURS) return;
   const follow = () => view.dispatchEvent(new CustomEvent("ecco-place", { detail: [location.hash.slice(1)] }));

@@ -2,15 +2,11 @@
 
 from __future__ import annotations
 
-import functools
-import hashlib
-import re
 from collections.abc import Sequence
-from importlib.resources import files
 
 import attrs
 
-from ecco_html import palette
+from ecco_html.assets import code
 from ecco_html.escape import escaped, script_json
 
 _POLICY = "default-src 'none'; style-src 'unsafe-inline'; script-src 'unsafe-inline'; img-src data:"
@@ -21,16 +17,6 @@ background:var(--ecco-paper);color:#1c1c1e;overflow-wrap:anywhere}
 @media (prefers-color-scheme:dark){:root{--ecco-paper:#16171a}body{color:#e6e6e6}}
 @media print{:root{--ecco-paper:#fff}body{padding:0;color:#1c1c1e}}"""
 
-#: `view` of a part -> its scripts and styles, besides what all pages share.
-VIEWS = {
-    "grid": ("grid.js", "grid.css"),
-    "patterns": ("grid.js", "grid.css", "patterns.js", "patterns.css"),
-    "components": ("components.js", "text.css", "components.css"),
-    "points": ("points.js", "points.css"),
-    "predictions": ("predictions.js", "predictions.css"),
-    "token_scores": ("token_scores.js", "text.css"),
-}
-
 
 @attrs.frozen
 class Part:
@@ -38,45 +24,12 @@ class Part:
 
     Attributes:
         markup: what can be read without scripts.
-        view: the key in `VIEWS` of what brings it to life with `data`, if there are any.
+        view: the key in `assets.VIEWS` of what brings it to life with `data`, if there are any.
     """
 
     markup: str
     view: str = ""
     data: object = None
-
-
-_LITERAL = re.compile(r'("[^"]*"|`[^`]*`)')
-_SPARE = ((r"\s*([{(\[,;=?:&|<>+*/%!-])\s*", r"\1"), (r"\s*([)\]}]) *", r"\1"), (r"}\n", "}"))
-_SPARE_STYLE = ((r"\s*([{};,])\s*", r"\1"), (r": +", ":"), (r" ([>+]) ", r"\1"), (r";}", "}"))
-
-
-@functools.cache
-def asset(name: str) -> str:
-    """Return the text of a script or style of this package, without comments and blanks that mean nothing.
-
-    Scripts end statements with semicolons, have no regular expressions and no template within another.
-    """
-    text = files("ecco_html").joinpath(name).read_text(encoding="utf-8")
-    lines = (re.sub(r"(^|\s)(//|/\*) .*", "", line).strip() for line in text.splitlines())
-    parts = _LITERAL.split("\n".join(line for line in lines if line))
-    for rule, kept in _SPARE_STYLE if name.endswith(".css") else _SPARE:
-        parts[::2] = [re.sub(rule, kept, part) for part in parts[::2]]
-    return "".join(parts)
-
-
-@functools.cache
-def code(*views: str) -> tuple[str, str]:
-    """Return the script and the style of a page with these views."""
-    names = list(dict.fromkeys(name for view in views for name in VIEWS[view]))
-    style = "\n".join(asset(name) for name in ("page.css", *(name for name in names if name.endswith(".css"))))
-    scripts = [name for name in names if name.endswith(".js")]
-    scripts = ["parts.js", *scripts, "page.js"] if scripts else ["page.js"]
-    colours = (palette.FOR, palette.AGAINST, palette.AMOUNT, palette.OPAQUE)
-    known = f"const [FOR, AGAINST, AMOUNT, OPAQUE] = {script_json(colours)}, views = {{}};"
-    body = "\n".join([known, *map(asset, scripts)])
-    mark = hashlib.sha256((body + style).encode()).hexdigest()[:12]
-    return f'(() => {{\nconst MARK = "{mark}";\n{body}\n}})();', style
 
 
 def wrap(parts: Sequence[Part]) -> str:

@@ -15,11 +15,15 @@ AMOUNT = (0, 140, 125)
 OPAQUE = 0.62
 
 
-def shade(level: float, *, signed: bool) -> str:
-    """Return the CSS colour of a level from -1 to 1, or an empty string where there is nothing to paint."""
+def shade(level: float, *, signed: bool, most: float = OPAQUE) -> str:
+    """Return the CSS colour of a level from -1 to 1, or an empty string where there is nothing to paint.
+
+    Args:
+        most: the opacity of level 1; more than `OPAQUE` only where no text stands on top.
+    """
     if not math.isfinite(level):
         return ""
-    alpha = round(OPAQUE * min(abs(level), 1.0), 2)
+    alpha = round(most * min(abs(level), 1.0), 2)
     if alpha == 0:
         return ""
     red, green, blue = (FOR if level > 0 else AGAINST) if signed else AMOUNT

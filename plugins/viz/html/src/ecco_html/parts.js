@@ -1,7 +1,7 @@
 // What all views share: making nodes, writing numbers, painting, bars, and moving about.
 // Text goes into the page through textContent only.
 
-const { abs, max, min } = Math;
+const abs = Math.abs, max = Math.max, min = Math.min;
 const on = (node, type, act) => node.addEventListener(type, act);
 const make = (tag, className, text, parent) => {
   const node = document.createElement(tag);
@@ -21,45 +21,50 @@ const plus = (x, signed, digits) => (signed && x > 0 ? "+" : "") + number(x, dig
 // Numbers as packing.py packs them: two characters each, a sign and the logarithm of the size.
 
 const DIGITS = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
+const whole = (text, from, size) => [...text.slice(from, from + size)].reduce((sum, c) => sum * 64 + DIGITS.indexOf(c), 0);
 const unpack = (text, greatest) => Array.from({ length: text.length / 2 }, (_, i) => {
-  const code = DIGITS.indexOf(text[2 * i]) * 64 + DIGITS.indexOf(text[2 * i + 1]), size = code & 2047;
+  const code = whole(text, 2 * i, 2), size = code & 2047;
   return size === 2047 ? null : size && (code >> 11 ? -1 : 1) * greatest * 10 ** (5 * (size - 2046) / 2046);
 });
 
-const shade = (level, signed) => {
-  const alpha = Math.round(OPAQUE * min(abs(level || 0), 1) * 100) / 100;
+const shade = (level, signed, most = OPAQUE) => {
+  const alpha = Math.round(most * min(abs(level || 0), 1) * 100) / 100;
   return alpha ? `rgba(${signed ? level > 0 ? FOR : AGAINST : AMOUNT},${alpha})` : "";
 };
 
 // A row of a table of bars.
-function barRow(parent, where, text, value, level, signed) {
+function barRow(parent, where, text, value, level, signed, colour) {
   const tr = make("tr", "", "", parent);
   make("td", "quiet", where, tr);
   make("bdi", "", text, make("td", "source", "", tr));
   make("td", "num", plus(value, signed), tr);
   const bar = make("span", "bar", "", make("td", "bars", "", tr));
   bar.style.width = `${100 * min(abs(level || 0), 1)}%`;
-  bar.style.backgroundColor = shade(Math.sign(level), signed);
+  bar.style.backgroundColor = colour || shade(Math.sign(level), signed);
   return tr;
 }
 
-// A box beside a picture for what is said about the place that is pointed at.
+// A box beside a picture for what is said about the place that is pointed at: a name, where, more, and tables of bars,
+// each a title and its rows: whether it is the place itself, and what barRow takes.
 function panel(part, thing, beside = true) {
   part.classList.toggle("beside", beside);
   const box = make("div", "panel", "", part), what = make("div", "what", "", box);
   const name = make("b", "name", "", what), where = make("span", "where quiet", "", what);
   name.after(" ");
   where.textContent = `Point at, tap or arrow to ${thing}; Enter or a click pins it, Esc lets go.`;
-  const facts = make("div", "facts quiet", "", box), body = make("tbody", "", "", make("table", "top", "", box));
-  body.parentNode.hidden = true;
-  return (told, at, more, rows = []) => {
+  const facts = make("div", "facts quiet", "", box), bars = make("div", "", "", box);
+  return (told, at, more, ...tables) => {
     name.textContent = told;
     where.className = "where";
     where.textContent = at;
     facts.textContent = more;
-    body.replaceChildren();
-    body.parentNode.hidden = !rows.length;
-    for (const [mark, ...row] of rows) barRow(body, ...row).classList.toggle("lit", mark);
+    bars.replaceChildren();
+    for (const [title, rows] of tables) {
+      const table = make("table", "top", "", bars);
+      if (title) make("caption", "", title, table);
+      const body = make("tbody", "", "", table);
+      for (const [mark, ...row] of rows) barRow(body, ...row).classList.toggle("lit", mark);
+    }
   };
 }
 
@@ -79,7 +84,9 @@ function button(node, name) {
 // Moving about in `nodes`, one stop of the Tab key: point at, tap or arrow to one to see it; Enter, Space or a click
 // pins it, Esc lets go. A pinned one with a place (stack-position) is what other parts of the page go to.
 //   can(k): whether it can be seen; show(k) shows it and may return what is said aloud; tell(k): what is told of another
-//   while one is pinned, for the eye and for the ear; best(ks): which of the nodes at a place that was chosen elsewhere; idle(): nothing is pointed at; choose(k): what a click does instead; step(key, k): where a key leads, if not along the list.
+//   while one is pinned, for the eye and for the ear; best(ks): which of the nodes at a place that was chosen elsewhere;
+//   idle(): nothing is pointed at; choose(k): what a click does instead; step(key, k): where a key leads, if not along
+//   the list.
 //   Nodes that are no buttons are cells.
 function explore(part, nodes, {
   can = () => true, show, tell = () => ["", ""], idle, leave, choose, step, place, best = (there) => there.at(-1), area = (node) => node, ink = (node) => node, stop = 0 }) {
@@ -160,11 +167,10 @@ function explore(part, nodes, {
     visit(k);
   }
 
-  const same = (a, b) => a && b && a.split("-")[1] === b.split("-")[1] && (a[0] === "-" || b[0] === "-" || a === b);
   if (place) on(page, "ecco-place", ({ detail: [chosen, from] }) => {
     for (const node of part.querySelectorAll(".linked")) node.classList.remove("linked");
     if (from === part) return;
-    const there = [...nodes.keys()].filter((i) => same(place(i), chosen)), k = there.length ? best(there) : -1;
+    const there = [...nodes.keys()].filter((i) => chosen && place(i) === chosen), k = there.length ? best(there) : -1;
     for (const i of there) nodes[i].classList.add("linked");
     if (k >= 0 && can(k)) hold(true, k); else hold(false);
     if (k < 0) return;

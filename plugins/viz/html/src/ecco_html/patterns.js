@@ -30,7 +30,7 @@ views.patterns = (part, data) => {
       canvas.width = wide;
       canvas.height = high;
       const pen = canvas.getContext("2d"), image = pen.createImageData(wide, high);
-      matrices[l * heads + h].flat().forEach((x, k) => image.data.set([...AMOUNT, 255 * min(1, x ** 0.7)], 4 * k));
+      matrices[l * heads + h].flat().forEach((x, k) => image.data.set([...AMOUNT, 255 * Math.sqrt(x)], 4 * k));
       pen.putImageData(image, 0, 0);
     });
   });
@@ -60,7 +60,7 @@ views.patterns = (part, data) => {
   const svg = part.querySelector(".wires"), wire = svg.firstElementChild;
   svg.setAttribute("viewBox", `0 0 10 ${max(high, wide)}`);
   middle.append(svg);
-  middle.style.height = `${1.4 * max(high, wide)}rem`;
+  middle.style.height = `${22.4 * max(high, wide)}px`;
   let values = mean;
   function draw(only) {
     svg.replaceChildren();
@@ -69,16 +69,16 @@ views.patterns = (part, data) => {
       const line = svg.appendChild(wire.cloneNode());
       line.setAttribute("y1", i + 0.5);
       line.setAttribute("y2", j + 0.5);
-      line.setAttribute("stroke-opacity", x);
+      line.setAttribute("stroke-opacity", Math.sqrt(x));
     }));
-    tos.forEach((node, j) => { node.style.backgroundColor = only === undefined ? "" : shade(values[only][j]); });
+    tos.forEach((node, j) => { node.style.backgroundColor = only === undefined ? "" : shade(Math.sqrt(values[only][j])); });
   }
   froms.forEach((node, i) => button(node, data.grid.axes[0][i]));
   explore(lines, froms, {
     show(i) {
       draw(i);
       const row = values[i], best = keys.map((_, j) => j).filter((j) => row[j]).sort((a, b) => row[b] - row[a]).slice(0, 8);
-      write(`${i} ${queries[i]}`, "attends to", "", best.map((j) => [false, j, keys[j], row[j], row[j]]));
+      write(`${i} ${queries[i]}`, "attends to", "", ["", best.map((j) => [false, j, keys[j], row[j], row[j]])]);
       return "attends to " + best.slice(0, 3).map((j) => `${keys[j]} ${number(row[j], 2)} at ${j}`).join(", ");
     },
     idle: () => draw(),

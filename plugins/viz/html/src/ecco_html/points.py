@@ -8,7 +8,7 @@ import numpy as np
 
 from ecco_core import Points
 from ecco_html import palette
-from ecco_html.about import title_of
+from ecco_html.about import stack_of, title_of
 from ecco_html.escape import escaped, number
 from ecco_html.heat_map import Label
 from ecco_html.page import Part
@@ -40,7 +40,7 @@ def parts(result: Points) -> Iterator[Part]:
     told = f"{escaped(title_of(result))}: {len(dots)} points"
     rest = len(result.values.values) - len(dots)
     more = f'<div class="quiet">… and {rest} more, not drawn</div>' if rest > 0 else ""
-    stack = str(result.provenance.options.get("stack") or "")
+    stack = stack_of(result)
     yield Part(
         f'<svg class="plane" viewBox="0 0 {_WIDTH:g} {_HEIGHT:g}" role="group" aria-label="{told}" font-size="11" '
         'style="width:100%;max-width:720px;height:auto;display:block;border:1px solid rgba(128,128,128,.3)">'

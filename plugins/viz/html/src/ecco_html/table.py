@@ -14,8 +14,12 @@ MOST_ROWS = 500
 
 def table(block: Rows, caption: str) -> str:
     """Return the block as a table; numbers stand right, and rows beyond `MOST_ROWS` are counted, not shown."""
-    head = "".join(f'<th scope="col">{escaped(name)}</th>' for name in block.columns)
-    body = "\n".join(f"<tr>{''.join(map(_cell, row))}</tr>" for row in block.rows[:MOST_ROWS])
+    rows = block.rows[:MOST_ROWS]
+    right = [all(_is_number(row[i]) or row[i] is None for row in rows) for i in range(len(block.columns))]
+    head = "".join(
+        f'<th scope="col"{end * " class=num"}>{escaped(name)}</th>' for name, end in zip(block.columns, right)
+    )
+    body = "\n".join(f"<tr>{''.join(map(_cell, row, right))}</tr>" for row in rows)
     more = f"… and {len(block.rows) - MOST_ROWS} more rows" if len(block.rows) > MOST_ROWS else ""
     return scrolling(
         f'<table class="rows">{caption}<thead><tr>{head}</tr></thead><tbody>\n{body}\n</tbody></table>',
@@ -42,7 +46,8 @@ def bars(
 ) -> str:
     """Return rows of a place, a text, a number and its level (-1 to 1) as a table with a bar in each."""
     body = "".join(
-        f'<tr><td class="quiet">{escaped(place)}</td><td class="source"><bdi>{escaped(text)}</bdi></td>'
+        f'<tr><td class="quiet">{escaped(place)}</td>'
+        f'<td class="source" style="min-width:5em"><bdi>{escaped(text)}</bdi></td>'
         f'<td class="num" style="text-align:right">{number(value, digits, plus=signed)}</td>'
         f'<td class="bars"><span class="bar" style="display:block;height:.7em;width:{100 * min(abs(level), 1):.3g}%;'
         f'{background(1 if level > 0 else -1, signed=signed)}"></span></td></tr>'
@@ -52,13 +57,17 @@ def bars(
     return (
         f'<table class="top" style="width:100%">{caption}<thead><tr><th scope="col">{first}</th>'
         f'<th scope="col">{second}</th><th scope="col" class="num">{third}</th>'
-        f"<td width='40%'></td></tr></thead><tbody>{body}</tbody></table>"
+        f'<td style="width:35%"></td></tr></thead><tbody>{body}</tbody></table>'
     )
 
 
-def _cell(value: Any) -> str:
-    if isinstance(value, bool) or value is None or isinstance(value, str):
-        return f'<td dir="auto">{escaped("—" if value is None else value)}</td>'
-    if isinstance(value, int) or not hasattr(value, "__float__"):
-        return f'<td class="num">{escaped(value).replace("-", "−")}</td>'
-    return f'<td class="num" style="text-align:right">{number(value)}</td>'
+def _is_number(value: Any) -> bool:
+    return hasattr(value, "__float__") and not isinstance(value, bool)
+
+
+def _cell(value: Any, right: bool) -> str:
+    """A cell; where a column has nothing but numbers they stand right."""
+    whole = isinstance(value, int) and not isinstance(value, bool)
+    text = (escaped(value).replace("-", "−") if whole else number(value)) if _is_number(value) else escaped(
+        "—" if value is None else value)  # fmt: skip
+    return f'<td class="num" style="text-align:right">{text}</td>' if right else f'<td dir="auto">{text}</td>'

@@ -3,7 +3,7 @@
 
 views.token_scores = (part, data) => {
   const one = (selector) => part.querySelector(selector);
-  const { targets } = data, spoken = (t) => t[6] || `position ${t[1]} ${t[2]}`, sources = data.sources.map((source, j) => typeof source === "string" ? [0, source, j] : source);
+  const targets = data.targets, spoken = (t) => t[6] || `position ${t[1]} ${t[2]}`, sources = data.sources.map((source, j) => typeof source === "string" ? [0, source, j] : source);
   const signed = (x, digits = data.digits) => plus(x, data.signed, digits);
 
   function scores(i) {
