@@ -1,4 +1,4 @@
-from ecco_core import LabelledArray, TokenGrid
+from ecco_core import EccoError, LabelledArray, TokenGrid
 
 
 def resid_norm(resid_post):
@@ -14,6 +14,8 @@ def norms(ctx, *, order: float = 2.0) -> TokenGrid:
     """
     capture = ctx.capture(ctx.site, layers=ctx.layers)
     values = capture.stacked(ctx.site).float().norm(p=order, dim=-1)  # (layer, token)
+    if not values.isfinite().all():
+        raise EccoError("The model computes numbers that are not finite, so they have no norm; look at its weights.")
     labels = {"layer": capture.layers(ctx.site), "position": [f"{p} {t}" for p, t in enumerate(ctx.run.tokens.labels)]}
     grid = LabelledArray(values.cpu().numpy(), ("layer", "position"), labels)
     return TokenGrid(title=f"Norms of {ctx.site}", quantity=f"L{order:g} norm", values=grid)

@@ -253,7 +253,7 @@ def test_a_hybrid_has_patterns_but_no_path_through_all_layers(open_tiny):
     for name in ("attention_rollout", "attention_flow"):
         refused(run, name, {}, "followed through all layers of this qwen3_next model: its decoder has none .* layer 0;")
     assert patterns.values.labels("layer") == (1,)
-    assert any("1 of the 2 layers have no attention" in note for note in patterns.notes)
+    assert any("layers without attention: 1 of 2" in note for note in patterns.notes)
     np.testing.assert_allclose(run.analyze("raw_attention").values.values.sum(1), 1, rtol=1e-5)
     refused(run, "raw_attention", {"layers": [0]}, "Layer 0 of the decoder has no pattern; the layers that have it: 1")
 

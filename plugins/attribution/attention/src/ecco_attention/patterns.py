@@ -73,7 +73,7 @@ def head_scores(ctx: Context, *, measure: Measure = "induction", which: Literal[
                 "text that repeats itself."
             )
         found, chance = attended(values, keys), attended(alike, keys)
-        ctx.note(f"{n} of {len(ids)} positions have such a token to attend to")
+        ctx.note(f"positions with such a token to attend to: {n} of {len(ids)}")
     ends = [f"{end:.3g}" for end in (chance.min(), chance.max())]
     score = ends[0] if ends[0] == ends[1] else f"{ends[0]} to {ends[1]}, by layer,"
     ctx.note(f"the null, a head that attends equally to all tokens it can see, scores {score} here")
@@ -114,5 +114,5 @@ def _stacked(ctx: Context, site: str, stack: str) -> tuple[tuple[int, ...], np.n
         raise OptionError(f"Layers differ in their number of heads ({counts}); name layers that have as many.")
     n = ctx.run.lm.architecture.n_layers(stack)
     if ctx.options["layers"] is None and len(layers) < n:
-        ctx.note(f"{n - len(layers)} of the {n} layers have no attention")
+        ctx.note(f"layers without attention: {n - len(layers)} of {n}")
     return layers, np.stack(patterns)

@@ -240,7 +240,7 @@ def sparse_fit(masks: np.ndarray, scores: np.ndarray, weights: np.ndarray, alpha
     for t, column in enumerate(scores.T):
         spread = column.std()
         if spread > 0:
-            model = Lasso(alpha=alpha, max_iter=10_000) if alpha else LinearRegression()
+            model = Lasso(alpha=alpha, max_iter=10_000, random_state=0) if alpha else LinearRegression()
             values[t] = model.fit(masks, column / spread, sample_weight=weights).coef_ * spread
     return values
 

@@ -126,7 +126,7 @@ def neuron_map(
         order, cluster = alike(samples.x[:, some], n_clusters)
     ctx.note(f"{len(some)} of {samples.x.shape[1]} neurons: those that vary most over these {len(samples.x)} tokens")
     if len(moving) < samples.x.shape[1]:
-        ctx.note(f"{samples.x.shape[1] - len(moving)} neurons have the same value at every token")
+        ctx.note(f"neurons with the same value at every token: {samples.x.shape[1] - len(moving)}")
     labels = [f"cluster {cluster[i]} · {samples.units[some[i]]}" for i in order]
     shown = samples._replace(x=deviations(samples.x))
     title = f"Neurons that fire together: {samples.place}, {cluster.max() + 1} clusters"

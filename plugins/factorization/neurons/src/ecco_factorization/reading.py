@@ -6,7 +6,7 @@ import contextlib
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
-from ecco_core import Context, OptionError, Runs, Tokens
+from ecco_core import Context, OptionError, Tokens
 
 if TYPE_CHECKING:
     import numpy as np
@@ -41,6 +41,8 @@ def read(ctx: Context, stack: str) -> Samples:
             not finite.
     """
     import numpy as np
+
+    from ecco_core import Runs
 
     runs = Runs(ctx.runs)
     if any(run.lm.model is not ctx.run.lm.model for run in runs):

@@ -8,7 +8,7 @@ from typing import Any
 import attrs
 import numpy as np
 
-from ecco_core import Components, Heat, LabelledArray, OptionError, Rows, Table, TokenGrid, Tokens, visible
+from ecco_core import Components, Heat, LabelledArray, OptionError, Rows, Table, TokenGrid, Tokens, lm_plots, visible
 
 _SHOWN = 5  # tokens and neurons that describe a component
 _BETWEEN = " · "
@@ -28,9 +28,20 @@ class NeuronFactors(Components):
         """The original library's name of the activations ``(component, token)``."""
         return self.values.values
 
-    def explore(self, input_sequence: int = 0, **options: Any) -> None:
-        """Display it, as the original library names it; all sequences are shown, whichever is asked for."""
+    def explore(self, input_sequence: int = 0, *, printJson: bool = False) -> dict[str, Any] | None:
+        """Display it, as the original library names it; all sequences are shown, whichever is asked for.
+
+        Args:
+            printJson: return the tokens and the factors ``(1, component, token)`` in lists instead.
+        """
+        if printJson:
+            return {"tokens": list(self.tokens.texts) if self.tokens else [], "factors": [self.components.tolist()]}
         self.show()
+        return None
+
+    def plot(self, n_components: int = 3) -> Any:
+        """The first components as a figure: matplotlib axes (needs ecco-matplotlib); of the original library."""
+        return lm_plots.plot_components(self, n_components)
 
     @property
     def stability(self) -> np.ndarray | None:

@@ -128,7 +128,7 @@ def fit_probe(
     ctx.note("Fitted on all labelled rows: what it scores on them says nothing; the analysis `probe` tests on others.")
     where = {"model": ctx.run.lm.name, "site": ctx.site, "layer": layer, "stack": rows.stack, "whole": rows.whole}
     title = f"{_name(classifier)} on {rows.what}, fitted at {_place(ctx.site, layer)} ({_count(rows)})"
-    return Fitted(title=title, parameters=parameters, settings=where | {"classes": list(classes)} | settings)
+    return Fitted(title=title, parameters=parameters, settings=where | {"classes": tuple(classes)} | settings)
 
 
 def apply_probe(ctx: Context, *, fitted: Fitted, top: int = 3) -> Predictions:

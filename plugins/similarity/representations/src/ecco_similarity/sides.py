@@ -6,11 +6,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from ecco_core import Context, OptionError, Run, Runs
+from ecco_core import Context, OptionError
 from ecco_similarity.alignment import Spans, aligned
 
 if TYPE_CHECKING:
     import numpy as np
+
+    from ecco_core import Run
 
 Groups = list[tuple[int, ...]]
 
@@ -128,6 +130,8 @@ def _positions(ctx: Context, run: Run, stack: str) -> tuple[int, ...]:
 
 def _side(ctx: Context, runs: Sequence[Run], name: str, groups: Sequence[Groups], stack: str) -> Side:
     import numpy as np
+
+    from ecco_core import Runs
 
     captures = Runs(runs).capture(ctx.site, layers=ctx.options["layers"], stack=stack or None)
     keys = list(captures[0].tensors)

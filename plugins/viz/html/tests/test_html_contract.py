@@ -1,0 +1,5 @@
+from ecco_core.testing import RendererContract
+
+
+class TestPages(RendererContract):
+    distribution = "ecco-html"

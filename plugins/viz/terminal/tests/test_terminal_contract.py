@@ -1,0 +1,5 @@
+from ecco_core.testing import RendererContract
+
+
+class TestViews(RendererContract):
+    distribution = "ecco-terminal"
