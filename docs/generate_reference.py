@@ -31,6 +31,7 @@ SECTIONS = {
     "plugin": "For plugins",
     "errors": "Errors",
     "analysis": "The original library's analyses",
+    "lm_plots": "The original library's figures",
 }
 HEAD = """# API reference
 

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+import torch
 
 import ecco_core as ecco
+from ecco_core import lm_plots
 
 PROMPT = (
     "We met a captain called Nora. We met a cook called Felix. They talked until midnight.\n\n"
@@ -47,6 +49,8 @@ def test_comparing_rankings(lm, output):
     np.testing.assert_array_equal(watched.values.values[:, 0], chosen.values.values[:, 0])
     following = lm(PROMPT).rankings_watch(watch=watch, position=-1, printJson=False)  # the one not chosen yet
     np.testing.assert_array_equal(following.values.values, watched.values.values)
+    last = output.rankings_watch([output.token_ids[0, -1]])  # the last that was generated
+    np.testing.assert_array_equal(last.values.values[:, 0], chosen.values.values[:, -1])
 
 
 def test_neuron_factors_of_a_gpt(output):
@@ -58,6 +62,7 @@ def test_neuron_factors_of_a_gpt(output):
     some = output.run_nmf(n_components=3, from_layer=1, to_layer=3)
     assert some.loadings.shape == (3, 2 * 768)
     assert output.run_nmf(n_components=3, from_layer=2).loadings.shape == (3, 2 * 768)
+    assert len(output.lm("The captain is called").run_nmf(n_components=10).components) == 4
     some.explore(input_sequence=0, printJson=False)
     np.testing.assert_array_equal(some.components, some.values.values)
 
@@ -70,6 +75,8 @@ def test_neuron_factors_of_a_bert():
     layers, width = output.activations["encoder"].shape[1:3]
     assert output.activations["encoder"].shape[3] == len(output) == inputs["input_ids"].shape[1]
     assert output.run_nmf(n_components=3).loadings.shape == (3, layers * width)
+    assert output.config.stacks.keys() == {"encoder"}
+    assert (output.model_type, output.tokenizer) == ("masked", lm.tokenizer)
 
 
 def test_output_token_scores(lm, output):
@@ -94,6 +101,7 @@ def test_cca_similarity(lm):
         assert measure(few[0], few[0]) == pytest.approx(1, abs=1e-5)
         assert -0.2 < measure(few[0], few[-1]) < 0.999
     assert ecco.analysis.svcca(states[0], states[0], dims=5) == pytest.approx(1, abs=1e-5)
+    assert ecco.analysis.pwcca(few[0], few[1], epsilon=1e-10) == ecco.analysis.pwcca(few[0], few[1])
     rotated = np.linalg.qr(rng.standard_normal((8, 8)))[0] @ few[1]
     assert ecco.analysis.cka(few[0], rotated) == pytest.approx(ecco.analysis.cka(few[0], few[1]), abs=1e-6)
     assert ecco.analysis.cka(few[0], few[1], debiased=False) > ecco.analysis.cka(few[0], few[1])
@@ -113,6 +121,12 @@ def test_attention(output):
         )
 
 
+def test_displays(lm, output):
+    shown = lm.display_input_sequence(output.token_ids[0, :-1])
+    shown = lm.display_token(shown, output.token_ids[0, -1], len(shown))
+    np.testing.assert_array_equal(shown.token_ids, output.token_ids)
+
+
 def test_attributions_of_one_position(output):
     position = output.n_input_tokens
     assert output.position(position).values.shape[0] == 1
@@ -128,11 +142,81 @@ def test_tokenized_texts(lm):
         _ = rows[0].ranking
 
 
-def test_states_by_stack(lm):
-    output = ecco.from_pretrained("tiny:seq2seq").generate("question: who is the captain?", max_new_tokens=2)
-    assert (len(output.encoder_hidden_states), len(output.decoder_hidden_states)) == (3, 2)
-    assert output.decoder_hidden_states[0].shape[1] == len(output)
-    assert lm("Nora").encoder_hidden_states is None
+@pytest.fixture(scope="module")
+def answer():
+    return ecco.from_pretrained("tiny:seq2seq").generate(
+        "question: who is the captain? context: Nora is the captain.", generate=2, do_sample=False
+    )
+
+
+def test_states_by_stack(lm, answer):
+    assert (len(answer.encoder_hidden_states), len(answer.decoder_hidden_states)) == (3, 2)
+    assert answer.decoder_hidden_states[0].shape[1] == len(answer)
+    assert answer._get_encoder_hidden_states()[0].shape == answer.encoder_hidden_states[0].shape
+    run = lm("Nora")
+    assert run.encoder_hidden_states is None
+    states = lm.model(run.ids[None], output_hidden_states=True).hidden_states
+    for ours, theirs in zip(run._get_encoder_hidden_states(), states[1:-1]):  # the last has passed the final norm
+        np.testing.assert_allclose(ours, theirs.detach(), atol=1e-5)
+
+
+def test_where_the_same_call_means_something_else(lm, answer):
+    text = "The captain is called"
+    assert len(lm.generate(text, 9)) == lm(text).n_input_tokens + 9
+    output = lm.generate(text, max_length=9)
+    assert len(output) == 9
+    assert output.text == text + output.output_text
+    first = answer.layer_predictions(position=answer.n_input_tokens, layer=1, topk=1)
+    start = answer.lm.model.config.decoder_start_token_id
+    ids = answer.lm.tokenizer("question: who is the captain? context: Nora is the captain.", return_tensors="pt")
+    greedy = answer.lm.model(**ids, decoder_input_ids=torch.tensor([[start]])).logits[0, -1].softmax(-1).max(-1)
+    assert first.ids.values.item() == greedy.indices.item() == answer.token_ids[0, 1]
+    assert first.values.values.item() == pytest.approx(greedy.values.item(), rel=1e-4)
+    masked = ecco.from_pretrained("tiny:masked")("The captain is called Nora.")
+    assert list(masked.activations) == ["encoder"]
+    assert masked.decoder_hidden_states is None
+
+
+def test_arguments_without_names(lm, output):
+    """In the original's order: position, topk, layer; watch, position; attention_values, layer."""
+    position, watch = output.n_input_tokens, lm.tokenizer(" Nora Felix")["input_ids"]
+    for by_place, by_name in (
+        (output.layer_predictions(position, 2, 3), output.layer_predictions(position=position, topk=2, layer=3)),
+        (output.rankings_watch(watch, position), output.rankings_watch(watch=watch, position=position)),
+        (output.attention(None, 2), output.attention(layer=2)),
+    ):
+        assert by_place.provenance.options == by_name.provenance.options
+        np.testing.assert_array_equal(by_place.values.values, by_name.values.values)
+    with pytest.raises(ecco.OptionError, match="rankings takes by place: none; found 1"):
+        output.rankings(3)
+    with pytest.raises(ecco.OptionError, match="Did you mean 'top_k'"):
+        output.layer_predictions(position=position, topq=3)
+
+
+def test_attributions_are_the_originals_but_for_their_sum(lm, output):
+    """Against a loop over generated tokens: gradient of the probability times the embedding, its L2 norm."""
+    found = output.primary_attributions(attr_method="grad_x_input")
+    table = lm.model.get_input_embeddings().weight.detach()
+    for row, position in enumerate(range(output.n_input_tokens, len(output))):
+        embeddings = table[output.ids[:position]].clone().requires_grad_(True)
+        probability = lm.model(inputs_embeds=embeddings[None]).logits[0, -1].softmax(-1)[output.ids[position]]
+        (gradient,) = torch.autograd.grad(probability, embeddings)
+        naive = (gradient * embeddings).norm(dim=-1).detach().numpy()
+        np.testing.assert_allclose(found.values.values[row, :position], naive, rtol=2e-3, atol=1e-7)
+
+
+def test_ignored_tokens(output, answer):
+    whole, some = answer.primary_attributions(), answer.primary_attributions(ignore_tokens=[0, 3, -1])
+    n_encoder = len(answer.transcript.tokens["encoder"])
+    gone = {("encoder", 0), ("encoder", 3), ("decoder", len(answer) - 1)}
+    for column, source in enumerate(whole.sources):
+        left = 0 if (source.stack, source.positions[0]) in gone else whole.values.values[:, column]
+        np.testing.assert_allclose(some.values.values[:, column], left, rtol=1e-5)
+    assert "set to zero" in some.notes[-1]
+    np.testing.assert_array_equal(answer.primary_attributions(ignore_tokens=[n_encoder]).values.values[:, n_encoder], 0)
+    assert (output.primary_attributions(ignore_tokens=[1]).values.values[:, 1] == 0).all()
+    with pytest.raises(ecco.OptionError, match=f"No position {n_encoder + len(answer)}"):
+        answer.primary_attributions(ignore_tokens=[n_encoder + len(answer)])
 
 
 def test_the_rest_of_the_originals_arguments(tmp_path):
@@ -176,3 +260,69 @@ def test_what_would_be_the_plain_gradient_is_refused(attr_method):
     output = ecco.from_pretrained("tiny:prose").generate("The captain is called", generate=2)
     with pytest.raises(ecco.OptionError, match="plain gradient"):
         output.primary_attributions(attr_method=attr_method)
+
+
+TOKENS = ["A", " man", " met", " Nora", " in", " Rome"]
+NUMBERS = np.random.default_rng(0).random((3, 5)) * 4
+FIGURES = {
+    "activations": lambda: lm_plots.plot_activations(TOKENS, NUMBERS, vmin=0.5, vmax=2, height=3),
+    "clustered": lambda: lm_plots.plot_clustered_activations(TOKENS, NUMBERS, {0: [4, 6], 1: [9]}, ["a", "b"]),
+    "lens": lambda: lm_plots.plot_logit_lens(TOKENS, NUMBERS / 4, [TOKENS[:5]] * 3, vmin=0.5, vmax=2,
+                                             show_input_tokens=True),
+    "rankings": lambda: lm_plots.plot_inner_token_rankings(TOKENS[:5], TOKENS[1:], NUMBERS.round() + 1, 0.5, 2, True),
+    "watched": lambda: lm_plots.plot_inner_token_rankings_watch(TOKENS, TOKENS[1:], NUMBERS.round() + 1, 3),
+}  # fmt: skip
+LABELS = {
+    "activations": ["·man", "·met", "·Nora", "·in", "·Rome"],
+    "rankings": ["A →  man", "·man →  met", "·met →  Nora", "·Nora →  in", "·in →  Rome"],
+}
+
+
+@pytest.mark.parametrize("name", FIGURES)
+def test_figures_of_arrays(name):
+    ax = FIGURES[name]()
+    (painted,) = ax.collections
+    expected = {"lens": NUMBERS / 4, "rankings": NUMBERS.round() + 1, "watched": NUMBERS.round() + 1}
+    np.testing.assert_allclose(np.asarray(painted.get_array()).reshape(3, 5), expected.get(name, NUMBERS))
+    shown = [text.get_text() for text in ax.get_xticklabels()]
+    assert shown == LABELS.get(name, LABELS["activations"])
+    ends = painted.get_clim()
+    assert ends == (0.5, 2) if name in ("activations", "lens", "rankings") else ends[1] > 3
+    for text in ax.texts:  # the WCAG contrast of what stands in a cell with its colour, against the other ink's
+        column, row = map(round, text.get_position())
+        paper = luminance(painted.to_rgba(painted.get_array()[row, column])[:3])
+        contrast = {"black": (paper + 0.05) / 0.05, "white": 1.05 / (paper + 0.05)}
+        assert contrast[text.get_color()] > 4, (name, row, column)
+    assert ax.texts
+
+
+def luminance(colour):
+    linear = [c / 12.92 if c <= 0.04045 else ((c + 0.055) / 1.055) ** 2.4 for c in colour]
+    return np.dot(linear, (0.2126, 0.7152, 0.0722))
+
+
+def test_what_a_figure_leaves_out_and_refuses(tmp_path):
+    ax = lm_plots.plot_logit_lens(TOKENS, NUMBERS, [TOKENS[:5]] * 3, None, None, NUMBERS > 2, n_input_tokens=3)
+    painted = np.ma.masked_invalid(ax.collections[0].get_array()).reshape(3, 3)
+    np.testing.assert_array_equal(painted.mask, (NUMBERS > 2)[:, 2:])
+    assert [text.get_text() for text in ax.get_xticklabels()] == ["·Nora", "·in", "·Rome"]
+    lm_plots.plot_inner_token_rankings(["a"], ["b"], [[3], [1]], save_file_path=tmp_path / "ranks.svg")
+    assert (tmp_path / "ranks.svg").read_text(encoding="utf-8").startswith("<?xml")
+    bars = lm_plots.token_barplot(TOKENS, [0.1, 0.4, 0.2])
+    np.testing.assert_allclose([bar.get_extents().y1 for bar in bars.collections[0].get_paths()], [0.1, 0.4, 0.2])
+    with pytest.raises(ecco.OptionError, match="needs 4 tokens for 3 values"):
+        lm_plots.token_barplot(TOKENS[:3], [0.1, 0.4, 0.2])
+    with pytest.raises(ecco.OptionError, match="2 neurons, activations have 3 rows"):
+        lm_plots.plot_clustered_activations(TOKENS, NUMBERS, {0: [4, 6]}, ["a"])
+
+
+def test_components_are_drawn(output):
+    factors = output.run_nmf(n_components=4)
+    panels = factors.plot(n_components=2)
+    assert factors.explore(printJson=True)["factors"] == [factors.components.tolist()]
+    assert len(panels) == 2
+    assert "4 components of mlp_post in layers 0 to 3, the first 2" in str(
+        [t.get_text() for t in panels[0].figure.texts]
+    )
+    for ax, row in zip(panels, factors.components):
+        np.testing.assert_allclose(ax.patches[-1].get_data().values, row)

@@ -112,7 +112,7 @@ def test_two_plugins_may_claim_a_name(discover):
 class Ours:
     """Stands for a distribution of ours that offers integrated_gradients under two names."""
 
-    metadata, version, requires = {"Name": "ecco-captum"}, "0.1.0", ["ecco-core>=0.1,<0.2"]
+    metadata, version, requires = {"Name": "ecco-captum", "Version": "0.1.0"}, "0.1.0", ["ecco-core>=0.1,<0.2"]
 
     class Entry:
         group, value = "ecco", "ecco_captum"

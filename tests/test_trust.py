@@ -1,9 +1,7 @@
-"""Wrong models, hostile neighbours, many threads, odd decoders: refused or survived, never silently wrong."""
+"""Wrong models, many threads, odd decoders: refused or survived, never silently wrong."""
 
 from __future__ import annotations
 
-import subprocess
-import sys
 import threading
 
 import numpy as np
@@ -188,73 +186,3 @@ def test_a_result_does_not_change_with_the_array_it_was_made_from():
     grid = ecco.Grid(values=ecco.LabelledArray(values, ("a", "b")))
     values[:] = 9
     assert not grid.values.values.any()
-
-
-HOSTILE = {
-    "cancelled": "import asyncio\nraise asyncio.CancelledError",
-    "base": "class Odd(BaseException): pass\nraise Odd",
-    "unsayable": "class Odd(Exception):\n    def __str__(self): raise ValueError\nraise Odd",
-    "title": "raise ValueError('\\x1b]0;owned\\x07\\u202e')",
-    "printing": "print('hello')\nfrom ecco_core import hookimpl\n@hookimpl\ndef ecco_analyses(): return []",
-    "aliases": (
-        "from ecco_core import AnalysisSpec, hookimpl\n@hookimpl\ndef ecco_analyses():\n"
-        "    return [AnalysisSpec(name='a', summary='x', target='json:dumps', aliases=(5, None))]"
-    ),
-    "suffixes": (
-        "from ecco_core import RendererSpec, hookimpl\n@hookimpl\ndef ecco_renderers():\n    return "
-        "[RendererSpec(name='a', summary='x', target='json:dumps', media_type='x/y', suffixes=(5,))]"
-    ),
-    "notfunction": (
-        "from ecco_core import AnalysisSpec, hookimpl\nfive = 5\n@hookimpl\ndef ecco_analyses():\n"
-        "    return [AnalysisSpec(name='a', summary='x', target='hostile_notfunction:five')]"
-    ),
-    "command": (
-        "from ecco_core import CommandSpec, hookimpl\n@hookimpl\ndef ecco_commands():\n"
-        "    return [CommandSpec(name='foo', summary='x', target='json:dumps')]"
-    ),
-    "yaml": (
-        "from pathlib import Path\nfrom ecco_core import hookimpl\n@hookimpl\ndef ecco_model_configs():\n"
-        "    return [Path(__file__).with_name('broken.yaml')]"
-    ),
-    "seed": (
-        "from ecco_core import AnalysisSpec, hookimpl\ndef f(ctx, *, seed: str = ''): ...\n@hookimpl\n"
-        "def ecco_analyses():\n    return [AnalysisSpec(name='a', summary='x', target='hostile_seed:f')]"
-    ),
-}
-
-
-@pytest.fixture(params=HOSTILE)
-def hostile(request, tmp_path):
-    """A folder with one hostile plugin installed in it."""
-    name = f"hostile_{request.param}"
-    (tmp_path / f"{name}.py").write_text(HOSTILE[request.param])
-    (tmp_path / "broken.yaml").write_text("schema: 1\nmodel_types: gpt2\n")
-    info = tmp_path / f"{name}-1.0.dist-info"
-    info.mkdir()
-    (info / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {name}\nVersion: 1.0\n")
-    (info / "entry_points.txt").write_text(f"[ecco]\nx = {name}\n")
-    return request.param, tmp_path
-
-
-def test_a_hostile_neighbour_takes_nothing_down(hostile):
-    name, folder = hostile
-
-    def ecco_program(*arguments):
-        import os
-
-        env = {**os.environ, "PYTHONPATH": str(folder)}
-        command = [sys.executable, "-W", "ignore", "-m", "ecco_core.cli", *arguments]
-        done = subprocess.run(command, capture_output=True, text=True, env=env)
-        assert "Traceback" not in done.stderr
-        assert "\x1b" not in done.stdout + done.stderr
-        assert "\u202e" not in done.stdout
-        return done
-
-    for light in (["--help"], ["plugins", "list"], ["run", "saliency", "--help"], ["models", "show", "gpt2"]):
-        assert ecco_program(*light).returncode == 0
-    import json
-
-    assert json.loads(ecco_program("plugins", "list", "--json").stdout)
-    checked = ecco_program("plugins", "check")
-    assert checked.returncode == (0 if name == "printing" else 1)
-    assert name == "printing" or f"hostile_{name} 1.0" in checked.stdout

@@ -1,6 +1,6 @@
 """The public names and where they live; read by type checkers, and at run time by lazy_loader."""
 
-from . import analysis as analysis
+from . import analysis as analysis, lm_plots as lm_plots
 from .data.capture import Capture as Capture
 from .data.labelled import LabelledArray as LabelledArray
 from .data.results import (

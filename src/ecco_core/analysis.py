@@ -21,8 +21,12 @@ def svcca(acts1: Any, acts2: Any, dims: int = 20) -> float:
     return _similarity("svcca", acts1, acts2, n_components=min(dims, len(acts1), len(acts2)))
 
 
-def pwcca(acts1: Any, acts2: Any) -> float:
-    """Canonical correlations weighted by how much of `acts1` lies along their directions, 0 to 1."""
+def pwcca(acts1: Any, acts2: Any, epsilon: float = 1e-10) -> float:
+    """Canonical correlations weighted by how much of `acts1` lies along their directions, 0 to 1.
+
+    Args:
+        epsilon: taken, and without effect: the original added it to covariances, of which none is inverted here.
+    """
     return _similarity("pwcca", acts1, acts2)
 
 

@@ -15,7 +15,8 @@ from ecco_core.data import storage
 from ecco_core.data.labelled import LabelledArray
 from ecco_core.data.results import Heat, Report, Result, Rows, TokenScores
 from ecco_core.data.shown import visible
-from ecco_core.errors import EccoError, OptionError, PluginError, RenderError, listed, saying
+from ecco_core.errors import EccoError, OptionError, RenderError, listed
+from ecco_core.files import write_whole
 from ecco_core.options import fill, options_of
 from ecco_core.plugin.catalogue import install_for
 from ecco_core.plugin.manager import Offer, plugins
@@ -60,13 +61,12 @@ def render(result: Result, media_type: str, **options: Any) -> str | bytes:
 
 
 def _call(offer: Offer[Any], result: Result, options: dict[str, Any]) -> str | bytes:
-    function, who = offer.load(), f"The renderer {offer.spec.name!r} of {offer.distribution} {offer.version}"
-    bound = fill(options_of(function), options, of=f"the renderer {offer.spec.name!r}")
-    with saying(f"{who} failed on {result.kinds()[0]}"):
-        rendered = function(result, **bound)
-    if not isinstance(rendered, (str, bytes)):
-        raise PluginError(f"{who} must return text or bytes, found {type(rendered).__name__}.")
-    return rendered
+    function, name = offer.load(), f"renderer {offer.spec.name!r}"
+    with offer.at_work(f"The {name}", f"failed on {result.kinds()[0]}"):
+        rendered = function(result, **fill(options_of(function), options, of=f"the {name}"))
+        if isinstance(rendered, (str, bytes)):
+            return rendered
+        raise TypeError(f"it must return text or bytes, found {type(rendered).__name__}")
 
 
 def save(result: Result, path: Path, **options: Any) -> Path:
@@ -89,7 +89,7 @@ def save(result: Result, path: Path, **options: Any) -> Path:
     else:
         raise unknown_suffix(path)
     data = content if isinstance(content, bytes) else content.encode("utf-8", "backslashreplace")
-    return storage.write_whole(path, data)
+    return write_whole(path, data)
 
 
 def suffixes() -> tuple[str, ...]:
@@ -110,7 +110,7 @@ def unknown_suffix(path: Path) -> RenderError:
 
 def show(result: Result, **options: Any) -> None:
     """Display `result` where we are: a notebook's output cell, or standard output."""
-    if _in_notebook():
+    if in_notebook():
         from IPython.display import display
 
         display(mimebundle(result, **options), raw=True)
@@ -118,7 +118,8 @@ def show(result: Result, **options: Any) -> None:
         print(terminal_or_plain(result, **options))
 
 
-def _in_notebook() -> bool:
+def in_notebook() -> bool:
+    """Whether a notebook shows what is displayed here."""
     shell = sys.modules["IPython"].get_ipython() if "IPython" in sys.modules else None
     return shell is not None and getattr(shell, "kernel", None) is not None
 
@@ -198,10 +199,10 @@ def _rows(block: Rows) -> Iterator[str]:
 def _heat(block: Heat) -> Iterator[str]:
     array = block.values
     matrix = array if array.values.ndim == 2 else LabelledArray(array.values[None], ("", *array.dims), array.coords)
-    down, across = matrix.dims
-    columns = matrix.labels(across)
+    down, across = map(visible, matrix.dims)
+    columns = matrix.labels(matrix.dims[1])
     cells = [[f"{down}\\{across}".strip("\\"), *(visible(str(c)) for c in columns[:MOST_COLUMNS])]]
-    for i, label in enumerate(matrix.labels(down)[:MOST_ROWS]):
+    for i, label in enumerate(matrix.labels(matrix.dims[0])[:MOST_ROWS]):
         row = [_cell(v) for v in matrix.values[i][:MOST_COLUMNS]]
         if block.texts is not None:
             row = [f"{visible(str(t))} {v}" for t, v in zip(block.texts.values.reshape(matrix.shape)[i], row)]

@@ -10,8 +10,10 @@ from typing import TYPE_CHECKING, Any, Literal, TypeVar
 import attrs
 import numpy as np
 
+from ecco_core import guard
 from ecco_core.data.results import Result
-from ecco_core.errors import OptionError, PluginError, saying
+from ecco_core.errors import OptionError, PluginError, listed
+from ecco_core.interrupts import patient
 from ecco_core.options import Option, convert, fill, options_of
 from ecco_core.plugin.manager import Offer, plugins
 from ecco_core.plugin.specs import AnalysisSpec
@@ -57,9 +59,8 @@ def options_for(spec: AnalysisSpec, function: Callable[..., Any]) -> dict[str, O
     own = options_of(function)
     if unknown := spec.defaults.keys() - common.keys():
         raise PluginError(f"The analysis {spec.name!r} has a default of {min(unknown)!r}, which it does not take.")
-    of_commands = {"model", "text", "max_new_tokens", "output", "task", "save", "help"}
-    taken = [name for name in own if name in common.keys() | of_commands]
-    if taken:
+    of_commands = "model text texts max_new_tokens output generation stream task device dtype save json as_json help"
+    if taken := [name for name in own if name in common.keys() | set(of_commands.split())]:
         raise PluginError(f"The analysis {spec.name!r} has an option {taken[0]!r}, a name that is Ecco's own.")
     return common | own
 
@@ -168,11 +169,15 @@ def analyze(name: str, runs: Run | Sequence[Run], **options: Any) -> Result:
     function = offer.load()
     given = (runs,) if not isinstance(runs, Sequence) else tuple(runs)
     _check_inputs(offer.spec, given)
-    values = fill(options_for(offer.spec, function), options, of=f"the analysis {offer.spec.name!r}")
-    context = Context(given, offer.spec, values)
-    with saying(f"The analysis {name!r} of {offer.distribution} {offer.version} failed"):
-        result = function(context, **{option: values[option] for option in options_of(function)})
-    return _stamped(result, offer, context)
+    for run in given:
+        guard.lock_of(run.lm.model)
+    with patient(), offer.at_work(f"The analysis {name!r}") as left:
+        values = fill(options_for(offer.spec, function), options, of=f"the analysis {offer.spec.name!r}")
+        context = Context(given, offer.spec, values)
+        returned = function(context, **{option: values[option] for option in options_of(function)})
+        result = _stamped(returned, offer, context)
+    told = (f"{offer.distribution} {offer.version} {listed(left)}; Ecco put it right.",) if left else ()
+    return attrs.evolve(result, notes=(*result.notes, *told))
 
 
 def _check_inputs(spec: AnalysisSpec, runs: Sequence[Any]) -> None:
@@ -186,16 +191,12 @@ def _check_inputs(spec: AnalysisSpec, runs: Sequence[Any]) -> None:
 
 def _stamped(result: Any, offer: Offer[AnalysisSpec], context: Context) -> Result:
     """Check that the result is of the declared kind and note where it comes from."""
-    spec = offer.spec
-    if not isinstance(result, Result) or spec.produces not in result.kinds():
-        raise PluginError(
-            f"The analysis {spec.name!r} of {offer.distribution} promises a {spec.produces}, returned "
-            f"{type(result).__name__}."
-        )
+    if not isinstance(result, Result) or offer.spec.produces not in result.kinds():
+        raise TypeError(f"it promises a {offer.spec.produces}, returned {type(result).__name__}")
     plain = {k: v for k, v in context.options.items() if v is not None and k != "seed" and not _holds_results(v)}
-    by = f"{offer.distribution} {offer.version}"
-    made = attrs.evolve(context.run.provenance(), analysis=spec.name, plugin=by, options=plain, seed=context.seed)
-    title = result.title or spec.name.replace("_", " ")
+    made, by = context.run.provenance(), f"{offer.distribution} {offer.version}"
+    made = attrs.evolve(made, analysis=offer.spec.name, plugin=by, options=plain, seed=context.seed)
+    title = result.title or offer.spec.name.replace("_", " ")
     return attrs.evolve(result, provenance=made, title=title, notes=(*result.notes, *context.notes))
 
 

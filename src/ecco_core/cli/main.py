@@ -12,7 +12,7 @@ import click
 
 from ecco_core import __version__
 from ecco_core.data.shown import visible
-from ecco_core.errors import EccoError, PluginError, did_you_mean
+from ecco_core.errors import EccoError, PluginError, did_you_mean, one_line
 
 COMMANDS = {
     "demo": "ecco_core.cli.demo:demo",
@@ -43,11 +43,24 @@ class Program(click.Group):
             module, attribute = COMMANDS[cmd_name].split(":")
             command: click.Command = getattr(importlib.import_module(module), attribute)
             return command
-        offer = next((offer for offer in _offers() if offer.spec.name == cmd_name), None)
+        offer = _offer(cmd_name)
         target = offer.load() if offer else None
         if offer and not isinstance(target, click.Command):
             raise PluginError(f"{offer.spec.target} of {offer.distribution} is no click.Command.")
         return target
+
+    def invoke(self, ctx: click.Context) -> Any:
+        """As click; what a plugin's command raises names the plugin."""
+        try:
+            return super().invoke(ctx)
+        except (EccoError, click.ClickException, click.exceptions.Exit, click.exceptions.Abort, OSError):
+            raise
+        except Exception as error:
+            offer = None if ctx.invoked_subcommand in COMMANDS else _offer(str(ctx.invoked_subcommand))
+            if offer is None:
+                raise
+            who = f"The command {offer.spec.name!r} of {offer.distribution} {offer.version}"
+            raise PluginError(f"{who} failed: {one_line(error)}") from error
 
     def _rows(self, ctx: click.Context) -> list[tuple[str, str]]:
         """Name and summary of our commands, and of plugins' from their specs alone, without loading them."""
@@ -76,6 +89,12 @@ class Program(click.Group):
                 raise
             near = did_you_mean(args[0], self.list_commands(ctx))
             raise click.UsageError(error.format_message() + near, ctx) from error
+
+
+def _offer(name: str) -> Any:
+    from ecco_core.plugin.manager import plugins
+
+    return plugins().find("ecco_commands", name)
 
 
 def _offers() -> list[Any]:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import json
-from collections.abc import Iterable
+import sys
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -40,7 +41,7 @@ def deliver(results: Iterable[Result], save: tuple[Path, ...], as_json: bool | N
     from ecco_core.rendering import terminal_or_plain
 
     made: list[Result] = []
-    for result in results:
+    for result in aside(results):
         if not as_json and not silent:
             click.echo("\n" * bool(made) + terminal_or_plain(result), color=True)
         made.append(result)
@@ -49,6 +50,17 @@ def deliver(results: Iterable[Result], save: tuple[Path, ...], as_json: bool | N
         click.echo(json.dumps(data if len(data) > 1 else data[0], allow_nan=False))
     for path in save:
         click.echo(f"Wrote {(made[0] if len(made) == 1 else report(made)).save(path)}", err=True)
+
+
+def aside(results: Iterable[Result]) -> Iterator[Result]:
+    """The results; what plugins print while they make them goes to standard error."""
+    left = iter(results)
+    while True:
+        with contextlib.redirect_stdout(sys.stderr):
+            result = next(left, None)
+        if result is None:
+            return
+        yield result
 
 
 def check_suffixes(paths: tuple[Path, ...]) -> None:

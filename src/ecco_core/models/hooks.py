@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import contextlib
 import threading
-import weakref
 from collections.abc import Iterator, Mapping
 from typing import Any
 
 import torch
 from torch import nn
 
+from ecco_core import guard
 from ecco_core.errors import ArchitectureError
+from ecco_core.interrupts import patient
 from ecco_core.models.architecture import Place
 from ecco_core.models.attention import Change, watched
 
@@ -29,8 +30,7 @@ def hooked(place: Place, change: Change, *, first: bool = False) -> Iterator[Non
     with contextlib.ExitStack() as scope:
         change = _at_call(place, _scaled(change, place.scale), scope)
         if place.side in ("input", "output"):
-            handle = (_on_input if place.side == "input" else _on_output)(place.module, change, first)
-            scope.callback(handle.remove)
+            scope.callback((_on_input if place.side == "input" else _on_output)(place.module, change, first).remove)
         else:
             scope.enter_context(watched(place.module, place.side, change))
         yield
@@ -69,8 +69,7 @@ def _at_call(place: Place, change: Change, scope: contextlib.ExitStack) -> Chang
 def _on_input(module: nn.Module, change: Change, first: bool) -> Any:
     def hook(_: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         if args and isinstance(args[0], torch.Tensor):
-            new = change(args[0])
-            return None if new is None else ((new, *args[1:]), kwargs)
+            return None if (new := change(args[0])) is None else ((new, *args[1:]), kwargs)
         name = next((n for n, v in kwargs.items() if isinstance(v, torch.Tensor)), None)
         if name is None:
             raise ArchitectureError(f"No tensor enters {type(module).__name__}; its site cannot be read.")
@@ -109,16 +108,13 @@ def state_of(model: nn.Module) -> str:
     return " ".join(found)
 
 
-_LOCKS: weakref.WeakKeyDictionary[nn.Module, threading.RLock] = weakref.WeakKeyDictionary()
 _LOCKS_LOCK = threading.Lock()
 
 
 @contextlib.contextmanager
 def alone(model: nn.Module) -> Iterator[None]:
     """Keep other threads' calls of ours from the model for the block: hooks are seen by whoever runs it."""
-    with _LOCKS_LOCK:
-        lock = _LOCKS.setdefault(model, threading.RLock())
-    with lock:
+    with guard.lock_of(model), patient():
         yield
 
 
@@ -134,8 +130,7 @@ def uncompiled() -> Iterator[None]:
         yield
     finally:
         with _LOCKS_LOCK:
-            stance = _EAGER.pop()
-            if stance is not None:  # the last block ends
+            if (stance := _EAGER.pop()) is not None:  # the last block ends
                 stance.__exit__(None, None, None)
 
 

@@ -7,28 +7,24 @@ import functools
 import importlib.metadata
 import os
 import sys
+import time
 import traceback
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import Any, Generic, TypeVar
+from typing import Any, Generic, TypeVar, get_args, get_type_hints
 
 import attrs
 import pluggy
 from packaging.utils import canonicalize_name
 
-from ecco_core.errors import AnalysisNotFoundError, EccoError, PluginError, did_you_mean, listed, one_line
+from ecco_core import guard
+from ecco_core.errors import AnalysisNotFoundError, PluginError, did_you_mean, listed, one_line
 from ecco_core.plugin.hookspecs import PROJECT, EccoSpecs
-from ecco_core.plugin.specs import AnalysisSpec, CaptureSpec, CommandSpec, ModelSource, RendererSpec
+from ecco_core.plugin.specs import AnalysisSpec
 
 GROUP = "ecco"
-HOOKS: dict[str, type] = {
-    "ecco_analyses": AnalysisSpec,
-    "ecco_renderers": RendererSpec,
-    "ecco_captures": CaptureSpec,
-    "ecco_model_configs": Path,
-    "ecco_model_sources": ModelSource,
-    "ecco_commands": CommandSpec,
-}
+#: Hook -> class of what it returns.
+HOOKS = {name: get_args(get_type_hints(hook)["return"])[0] for name, hook in vars(EccoSpecs).items() if name[0] != "_"}
 Spec = TypeVar("Spec")
 
 
@@ -47,14 +43,15 @@ class Offer(Generic[Spec]):
             PluginError: importing it failed.
         """
         spec: Any = self.spec
-        try:
+        imported, by = spec.target.partition(":")[0] in sys.modules, (self.distribution, self.version)
+        block = contextlib.nullcontext([]) if imported else guard.importing(*by, guard.LONG)
+        with self.at_work(repr(spec.name), f"does not load: {spec.target}", block):
             return spec.load()
-        except (EccoError, KeyboardInterrupt):
-            raise
-        except BaseException as error:
-            raise PluginError(
-                f"{spec.name!r} of {self.distribution} {self.version} does not load: {spec.target}: {one_line(error)}"
-            ) from error
+
+    def at_work(self, what: str, failed: str = "failed", block: Any = None) -> Any:
+        """Return the block in which its code may work; see `guard.at_work`."""
+        who = f"{what} of {self.distribution} {self.version}"
+        return guard.at_work(who, self.distribution, failed, block or guard.undoing())
 
 
 @attrs.define
@@ -64,7 +61,7 @@ class Record:
     Attributes:
         status: ``loaded``, ``blocked``, ``incompatible`` or ``broken``.
         reason: one line, empty when loaded. `remedy`: what to do about it. `traceback`: of what it raised.
-        specs: what it offers, by hook.
+        specs: what it offers, by hook. `seconds`: how long its import took. `faults`: what that did to others.
     """
 
     distribution: str
@@ -74,6 +71,8 @@ class Record:
     remedy: str = ""
     traceback: str = ""
     specs: dict[str, tuple[Any, ...]] = attrs.field(factory=dict)
+    seconds: float = 0.0
+    faults: list[str] = attrs.field(factory=list)
 
     def fail(self, status: str, reason: str, remedy: str, error: BaseException | None = None) -> Record:
         """Note why it cannot be used, forget its specs, and return itself."""
@@ -105,16 +104,15 @@ class PluginManager:
         """Return the offer called `name`, or ``dist:name``; None if there is none.
 
         Raises:
-            PluginError: several distributions claim that bare name.
+            PluginError: several distributions claim that bare name, as a name or an alias.
         """
         distribution, _, bare = name.rpartition(":")
         offers = [offer for offer in self.offers(hook) if distribution in ("", offer.distribution)]
-        found = [offer for offer in offers if offer.spec.name == bare]
-        found = found or [offer for offer in offers if bare in getattr(offer.spec, "aliases", ())]
-        if len(found) > 1:
-            names = " or ".join(repr(f"{o.distribution}:{bare}") for o in found)
-            raise PluginError(f"{bare!r} is offered by {listed(o.distribution for o in found)}; say {names}.")
-        return found[0] if found else None
+        found = [offer for offer in offers if bare in (offer.spec.name, *getattr(offer.spec, "aliases", ()))]
+        if len(owners := sorted({offer.distribution for offer in found})) > 1:
+            names = " or ".join(repr(f"{owner}:{bare}") for owner in owners)
+            raise PluginError(f"{bare!r} is offered by {listed(owners)}; say {names}.")
+        return min(found, key=lambda offer: bool(offer.spec.name != bare), default=None)
 
     def analysis(self, name: str) -> Offer[AnalysisSpec]:
         """Return the analysis called `name`.
@@ -159,38 +157,38 @@ def _plugin_name(dist: importlib.metadata.Distribution) -> str:
 
 def load_distribution(dist: importlib.metadata.Distribution, blocked: Iterable[str] = ()) -> Record:
     """Gate, load and collect one distribution; whatever goes wrong ends in the record."""
-    record = Record(dist.metadata["Name"], dist.version)
+    record = Record(dist.metadata["Name"], dist.version if "Version" in dist.metadata else "(no version)")
     if canonicalize_name(record.distribution) in blocked:
         return record.fail("blocked", "named in ECCO_BLOCK_PLUGINS", "take its name out of that variable")
-    uninstall = f"pip uninstall {record.distribution}"
-    if mismatch := _core_mismatch(dist):
-        return record.fail("incompatible", mismatch, f"install versions that fit, or {uninstall}")
-    for entry in dist.entry_points:
-        if entry.group == GROUP:
-            try:
-                with contextlib.redirect_stdout(sys.stderr):  # what it prints is not our output
+    uninstall, where, start = f"pip uninstall {record.distribution}", "its metadata", time.perf_counter()
+    try:
+        if mismatch := _core_mismatch(dist):
+            return record.fail("incompatible", mismatch, f"install versions that fit, or {uninstall}")
+        with guard.importing(record.distribution, record.version, guard.SLOW) as record.faults:
+            for entry in dist.entry_points:
+                if entry.group == GROUP:
+                    where = f"entry point {entry.value!r}"
                     _collect(entry.load(), record)
-            except KeyboardInterrupt:
-                raise
-            except BaseException as error:
-                remedy = f"tell its authors, or {uninstall}"
-                if isinstance(error, ModuleNotFoundError) and error.name:
-                    remedy = f"pip install {error.name.split('.')[0]}"
-                return record.fail("broken", f"entry point {entry.value!r}: {one_line(error)}", remedy, error)
+    except KeyboardInterrupt:
+        raise
+    except BaseException as error:
+        remedy = f"tell its authors, or {uninstall}"
+        if isinstance(error, ModuleNotFoundError) and error.name and not where.startswith(f"entry point '{error.name}"):
+            remedy = f"pip install {error.name.split('.')[0]}"
+        record.fail("broken", f"{where}: {one_line(error)}", remedy, error)
+    record.seconds = time.perf_counter() - start
+    if record.seconds > guard.SLOW:
+        record.faults.append(f"took {record.seconds:.1f} s to be imported; heavy libraries belong inside of functions")
     return record
 
 
 def _core_mismatch(dist: importlib.metadata.Distribution) -> str:
     """Read the distribution's own requirement on us before any of its code runs."""
-    from packaging.requirements import InvalidRequirement, Requirement
+    from packaging.requirements import Requirement
 
     from ecco_core import __version__
 
-    for line in dist.requires or ():
-        try:
-            requirement = Requirement(line)
-        except InvalidRequirement:
-            continue
+    for requirement in map(Requirement, dist.requires or ()):
         applies = requirement.marker is None or requirement.marker.evaluate({"extra": ""})
         ours = applies and canonicalize_name(requirement.name) == "ecco-core"
         if ours and not requirement.specifier.contains(__version__, prereleases=True):

@@ -10,24 +10,38 @@ import attrs
 import numpy as np
 
 from ecco_core.data.capture import Capture
-from ecco_core.data.results import Result, TokenScores
+from ecco_core.data.results import TokenScores
+from ecco_core.data.storage import as_data
 from ecco_core.data.transcript import Transcript
 from ecco_core.errors import OptionError, did_you_mean, listed
 from ecco_core.plugin.manager import plugins
-from ecco_core.running import options_for
+from ecco_core.running import options_for, places
 
 #: attr_method of the original -> today's analysis.
 ATTRIBUTIONS = {"grad_x_input": "input_x_gradient", "saliency": "saliency", "ig": "integrated_gradients",
                 "dl": "deep_lift", "dls": "deep_lift_shap", "gs": "gradient_shap", "gb": "guided_backprop",
                 "gg": "guided_grad_cam", "deconv": "deconvolution", "lrp": "lrp"}  # fmt: skip
-#: The original's method -> today's analysis, the original's arguments -> today's (others keep their names), and those
-#: that it had by default.
+#: The original's method -> today's analysis, the original's arguments in their order -> today's (others keep their
+#: names), and those that it had by default.
 CALLS: dict[str, tuple[str, dict[str, str], dict[str, Any]]] = {
-    "layer_predictions": ("candidates", {"layer": "layers", "topk": "top_k"}, {}),
+    "layer_predictions": ("candidates", {"position": "position", "topk": "top_k", "layer": "layers"}, {}),
     "rankings": ("rankings", {}, {}),
-    "rankings_watch": ("rankings_watch", {}, {}),
-    "attention": ("raw_attention", {"layer": "layers"}, {"layer": 0}),
+    "rankings_watch": ("rankings_watch", {"watch": "watch", "position": "position"}, {"position": -1}),
+    "attention": ("raw_attention", {"attention_values": "attention_values", "layer": "layers"}, {"layer": 0}),
     "run_nmf": ("nmf", {"collect_activations_layer_nums": "layers"}, {"n_components": 10}),
+}
+#: The original's attribute -> what it is today, of a run.
+ATTRIBUTES: dict[str, Callable[[Any], Any]] = {
+    "tokenizer": lambda run: run.lm.tokenizer,
+    "device": lambda run: run.lm.device,
+    "to": lambda run: run.lm.to,
+    "model_type": lambda run: run.lm.task,
+    "config": lambda run: run.lm.architecture.structure,
+    "token_ids": lambda run: run.tokens.ids[None],  # (1, token)
+    "embedding_states": lambda run: run.capture("resid_pre", layers=[0]).stacked("resid_pre"),  # (1, token, unit)
+    "encoder_hidden_states": lambda run: _states(run, "encoder"),
+    "decoder_hidden_states": lambda run: _states(run, "decoder"),
+    "_get_encoder_hidden_states": lambda run: lambda: run.encoder_hidden_states or run.decoder_hidden_states,
 }
 
 
@@ -35,39 +49,46 @@ class ClassicRun:
     """The original's methods and attributes of an output; inherited by Run.
 
     ``layer_predictions``, ``rankings``, ``rankings_watch``, ``attention`` and ``run_nmf`` are analyses by other names
-    (`CALLS`).
+    (`CALLS`); most attributes are what is found elsewhere (`ATTRIBUTES`).
     """
 
     analyze: Callable[..., Any]
     capture: Callable[..., Capture]
-    resolve_positions: Callable[..., tuple[int, ...]]
     transcript: Transcript
 
     def __getattr__(self, name: str) -> Any:
         if name in CALLS:
             return functools.partial(self._called, name)
-        near = did_you_mean(name, [*CALLS, *(known for known in dir(type(self)) if not known.startswith("_"))])
-        raise AttributeError(f"A {type(self).__name__} has no attribute {name!r}.{near}")
+        if name in ATTRIBUTES:
+            return ATTRIBUTES[name](self)
+        known = [name for name in (*CALLS, *ATTRIBUTES, *dir(type(self))) if not name.startswith("_")]
+        raise AttributeError(f"A {type(self).__name__} has no attribute {name!r}.{did_you_mean(name, known)}")
 
-    def _called(self, name: str, /, **options: Any) -> Any:
+    def _called(self, name: str, /, *arguments: Any, **options: Any) -> Any:
         """Run the analysis that a method of the original is today."""
         analysis, renamed, defaults = CALLS[name]
-        options = defaults | options
-        path, data, every = (options.pop(name, None) for name in ("save_file_path", "printJson", "show_inputs"))
-        if options.get("attention_values", 0) is None:
-            del options["attention_values"]
+        if len(arguments) > len(renamed):
+            raise OptionError(f"{name} takes by place: {listed(renamed)}; found {len(arguments)} values.")
+        options = defaults | dict(zip(renamed, arguments)) | options
+        options = {name: value for name, value in options.items() if value is not None}
+        path, data, every, *_ = (
+            options.pop(name, None) for name in ("save_file_path", "printJson", "show_inputs", "vmin", "vmax")
+        )
         if every:
             options["positions"] = range(1, len(self.transcript))  # nothing predicts the first token
-        if name == "rankings_watch" and options.get("position") == -1:
-            del options["position"]  # the original's last position is the one that is not chosen yet
+        given = self.transcript.n_input_tokens == len(self.transcript)
+        if name == "rankings_watch" and given and options.get("position") == -1:
+            del options["position"]  # nothing was generated: the next token
+        if isinstance(n := options.get("n_components"), int):
+            options["n_components"] = min(n, len(self.transcript))
         if "from_layer" in options or "to_layer" in options:
-            first, end = options.pop("from_layer", None) or 0, options.pop("to_layer", None)
+            first, end = options.pop("from_layer", 0), options.pop("to_layer", None)
             every = self.capture("mlp_post").layers("mlp_post") if end is None else range(end)
             options["layers"] = [layer for layer in every if layer >= first]
         result = self.analyze(analysis, **{renamed.get(name, name): value for name, value in options.items()})
         if path is not None:
             result.save(path)
-        return data_of(result) if data else result
+        return as_data(result) if data else result
 
     def __call__(self, position: int | None = None, **options: Any) -> Any:
         """Attributions of all generated tokens, or of the one at a position."""
@@ -86,9 +107,9 @@ class ClassicRun:
         Args:
             attr_method: ``grad_x_input``, ``saliency``, ``ig``, ``dl``, ``dls``, ``gs``, ``gb``, ``gg``, ``deconv`` or
                 ``lrp``.
-            style: accepted for old notebooks; the page shows both views.
-            ignore_tokens: positions whose scores are set to zero. `options`: of the analysis; with ``printJson=True``
-                the data are returned.
+            style: accepted for old notebooks; `Result.show` takes one.
+            ignore_tokens: positions whose scores are set to zero; an encoder's tokens count before the decoder's.
+            options: of the analysis; with ``printJson=True`` the data are returned.
 
         Raises:
             OptionError: no such method.
@@ -105,24 +126,16 @@ class ClassicRun:
         if attr_method != "lrp":  # scores were probabilities, magnitudes L2 norms; relevance is of logits
             as_it_was = {"score": "prob", "aggregation": "l2"}
             options = {name: value for name, value in as_it_was.items() if name in takes} | options
-        some = ignore_tokens is not None and np.size(ignore_tokens) > 0
-        ignored = self.resolve_positions(ignore_tokens) if some else ()
         result = self.analyze(ATTRIBUTIONS[attr_method], **options)
-        result = _without_sources(result, ignored) if ignored else result
-        return data_of(result) if data else result
+        if ignore_tokens is not None and np.size(ignore_tokens) > 0:
+            result = _without_sources(result, ignore_tokens)
+        return as_data(result) if data else result
 
-    def saliency(self, attr_method: str = "grad_x_input", style: str = "minimal", **options: Any) -> Any:
-        """Input saliency of all generated tokens; the original's name of `primary_attributions`."""
-        return self.primary_attributions(attr_method=attr_method, style=style, **options)
+    saliency = primary_attributions  # its older name
 
     def position(self, position: int, attr_method: str = "grad_x_input", **options: Any) -> Any:
         """Attributions of the token at one position."""
         return self.primary_attributions(attr_method=attr_method, targets=[position], **options)
-
-    @property
-    def token_ids(self) -> np.ndarray:
-        """Ids of the tokens ``(1, token)``."""
-        return np.asarray(self.transcript.explained.ids)[None]
 
     @property
     def activations(self) -> dict[str, np.ndarray]:
@@ -130,43 +143,15 @@ class ClassicRun:
         found = {stack: self.capture("mlp_post", stack=stack, device="cpu") for stack in self.transcript.tokens}
         return {
             stack: np.stack([read.numpy("mlp_post", layer).T for layer in read.layers("mlp_post")])[None]
-            for stack, read in ((stack, attrs.evolve(read, stack=stack)) for stack, read in found.items())
+            for stack, read in found.items()
         }
 
-    @property
-    def embedding_states(self) -> Any:
-        """What enters the first layer ``(1, token, unit)``."""
-        return self.capture("resid_pre", layers=[0]).stacked("resid_pre")
 
-    @property
-    def encoder_hidden_states(self) -> tuple[Any, ...] | None:
-        """What leaves each layer of the encoder ``(1, token, unit)``; None without encoder."""
-        return self._states("encoder")
-
-    @property
-    def decoder_hidden_states(self) -> tuple[Any, ...] | None:
-        """What leaves each layer of the decoder ``(1, token, unit)``; None without decoder."""
-        return self._states("decoder")
-
-    def _get_encoder_hidden_states(self) -> tuple[Any, ...] | None:
-        return self.encoder_hidden_states
-
-    def _states(self, stack: str) -> tuple[Any, ...] | None:
-        if stack not in self.transcript.tokens:
-            return None
-        return tuple(self.capture("resid_post", stack=stack).stacked("resid_post", stack)[:, None])
-
-
-def data_of(result: Result) -> dict[str, Any]:
-    """The arrays of a result in lists: name -> values, their dimensions, and the labels along these."""
-    return {
-        name: {
-            "values": array.values.tolist(),
-            "dims": list(array.dims),
-            "labels": {dim: list(array.labels(dim)) for dim in array.dims},
-        }
-        for name, array in result.arrays().items()
-    }
+def _states(run: Any, stack: str) -> tuple[Any, ...] | None:
+    """What leaves each layer of a stack ``(1, token, unit)``; None without that stack."""
+    if stack not in run.transcript.tokens:
+        return None
+    return tuple(run.capture("resid_post", stack=stack).stacked("resid_post", stack)[:, None])
 
 
 def ids_of(tokenized: Mapping[str, Any]) -> list[list[int]]:
@@ -182,9 +167,11 @@ def ids_of(tokenized: Mapping[str, Any]) -> list[list[int]]:
     return [row[some].tolist() for row, some in zip(ids, kept)]
 
 
-def _without_sources(scores: TokenScores, ignored: tuple[int, ...]) -> TokenScores:
+def _without_sources(scores: TokenScores, ignored: Any) -> TokenScores:
     """The same with the scores of the tokens at some positions set to zero, and a note that says so."""
+    every = [(stack, position) for stack, tokens in scores.tokens.items() for position in range(len(tokens))]
+    gone = {every[place] for place in places(ignored, len(every), "position")}
     values = scores.values.values.copy()
-    values[:, [bool(set(source.positions) & set(ignored)) for source in scores.sources]] = 0
-    note = f"scores of the tokens at positions {list(ignored)} are set to zero, as asked"
+    values[:, [bool(gone.intersection((s.stack, place) for place in s.positions)) for s in scores.sources]] = 0
+    note = f"scores of the tokens at positions {np.ravel(ignored).tolist()} are set to zero, as asked"
     return attrs.evolve(scores, values=attrs.evolve(scores.values, values=values), notes=(*scores.notes, note))

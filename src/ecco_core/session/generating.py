@@ -34,9 +34,7 @@ def checked(
     Raises:
         OptionError: an option is wrong.
     """
-    options.pop(
-        "attribution", None
-    )  # of the original, which attributed while generating; here it is done when asked for
+    options.pop("attribution", None)  # of the original, which attributed while generating; here it is asked for
     if "beam_size" in options:
         options["num_beams"] = options.pop("beam_size")
     length, config = options.pop("max_length", None), options.get("generation_config")

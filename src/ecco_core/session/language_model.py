@@ -24,6 +24,7 @@ from ecco_core.registry.structure import GENERATING, Structure
 from ecco_core.session import generating
 from ecco_core.session.classic import ids_of
 from ecco_core.session.run import Run, Runs
+from ecco_core.session.streaming import Streamer
 from ecco_core.texts.tokenizing import chat, encode, tokens_of
 
 _inhibit, _induce = functools.partial(ablate, "mlp_post"), functools.partial(scale, "mlp_post", 10.0)  # the original's
@@ -158,6 +159,7 @@ class LanguageModel:
         output: str | None = None,
         generate: int | None = None,
         seed: int | None = None,
+        stream: bool = False,
         **options: Any,
     ) -> Any:
         """Continue a text with the model's own ``generate``, untouched, and return the run.
@@ -169,6 +171,7 @@ class LanguageModel:
                 ``max_length`` counts the prompt too.
             output: what the model is taken to have answered, instead of generating.
             seed: set torch's random state first, for sampling that repeats.
+            stream: show the answer as it is generated, in a terminal or notebook; of one prompt, without beams.
             options: anything that the model's ``generate`` takes (``do_sample``, ``num_beams``, ``top_k`` …).
 
         Returns:
@@ -183,12 +186,14 @@ class LanguageModel:
         if output is not None:
             if several:
                 raise OptionError("output belongs to one prompt; give prompts that have one each by themselves.")
-            if options or max_new_tokens is not None or generate is not None:
+            if options or stream or max_new_tokens is not None or generate is not None:
                 raise OptionError("With a given output nothing is generated; leave the options of generating out.")
             return self._forced(self._ids(text), output)
         prompts = list(map(self._ids, text if several else [text]))
         there = max(map(len, prompts)) if self.task == "causal" and prompts else 1
-        runs = self._generated(prompts, *generating.checked(max_new_tokens, generate, seed, options, there), options)
+        checked = generating.checked(max_new_tokens, generate, seed, options, there)
+        with contextlib.closing(Streamer(self, prompts, options, stream)):
+            runs = self._generated(prompts, *checked, options)
         return Runs(runs) if several else runs[0]
 
     def __call__(self, text: Text | Sequence[Text] | Mapping[str, Any]) -> Any:
@@ -212,6 +217,14 @@ class LanguageModel:
     def predict_token(self, inputs: Text | Mapping[str, Any], topk: int = 50, temperature: float = 1.0) -> Any:
         """Candidates for the token after a text; the original's name of the analysis ``predict``."""
         return self(inputs).analyze("predict", top_k=topk, temperature=temperature)
+
+    def display_input_sequence(self, input_ids: Any) -> Run:
+        """A run of token ids ``(token,)``, which a notebook shows; of the original."""
+        return self._run(ids_of({"input_ids": input_ids})[0])
+
+    def display_token(self, viz_id: Run, token_id: int, position: int) -> Run:
+        """What `display_input_sequence` returned, with a token at a position as its last; of the original."""
+        return self._run([*viz_id.token_ids[0, :position].tolist(), int(token_id)])
 
     def replay(self, transcript: Transcript) -> Run:
         """Return a run of a transcript, such as another run's; nothing is generated.
@@ -351,14 +364,8 @@ class LanguageModel:
         else:
             ids, n_input_tokens = {self.stack: [*prompt, *answer]}, len(prompt)
         made = self.interventions if made is None else made
-        transcript = Transcript(
-            tokens={stack: tokens_of(self.tokenizer, row) for stack, row in ids.items()},
-            n_input_tokens=n_input_tokens,
-            stack=self.stack,
-            task=self.task,
-            model=self.name,
-            interventions=tuple(map(repr, made)),
-        )
+        tokens = {stack: tokens_of(self.tokenizer, row) for stack, row in ids.items()}
+        transcript = Transcript(tokens, n_input_tokens, self.stack, self.task, self.name, tuple(map(repr, made)))
         return Run(self, transcript, made)
 
     def tensors(self, transcript: Transcript) -> dict[str, torch.Tensor]:

@@ -114,6 +114,8 @@ def _resolve(name: str) -> str:
     source, colon, rest = name.partition(":")
     if not colon or len(source) == 1 or os.path.exists(name):  # noqa: PTH110 - Path fails at long names
         return name
+    if source in [record.distribution for record in plugins().records] and ":" in rest:  # distribution:source:model
+        source, rest = f"{source}:{rest.partition(':')[0]}", rest.partition(":")[2]
     offer = plugins().find("ecco_model_sources", source)
     if offer is None:
         known = [o.spec.name for o in plugins().offers("ecco_model_sources")]
@@ -121,7 +123,7 @@ def _resolve(name: str) -> str:
         near = did_you_mean(source, {*known, *SOURCE_NAMES})
         fix = f" Install it: {install}" if install else f"{near} Installed: {listed(known)}."
         raise ModelNotFoundError(f"No model source {source!r} for {name!r}.{fix}")
-    with saying(f"The model source {source!r} of {offer.distribution} failed on {rest!r}"):
+    with offer.at_work(f"The model source {source!r}", f"failed on {rest!r}"):
         return str(offer.load()(rest))
 
 
@@ -147,6 +149,11 @@ def _by_name(name: str, task: str | None, options: dict[str, Any]) -> tuple[Any,
             model, report = auto.from_pretrained(folder, output_loading_info=True, **options)
         except OSError as error:
             raise ModelNotFoundError(_not_found(name, path, error)) from error
+        except ValueError as error:
+            if "trust_remote_code" not in str(error):
+                raise
+            fix = "if you have read it and trust it: trust_remote_code=True"
+            raise ArchitectureError(f"{name!r} brings code of its own, which was not run; {fix}.") from error
     if len(tokenizer) < 2:
         raise ModelNotFoundError(f"{name!r} holds a model but no tokenizer; save one beside it, or give both loaded.")
     unused = _UNUSED if task_of(model) == "backbone" else _UNUSED[:1]
