@@ -28,6 +28,8 @@ _SHARED = {
     "numpy's random generator": ("numpy.random", "get_state", "set_state"),
     "Python's random generator": ("random", "getstate", "setstate"),
 }
+#: What libraries change as they go, umap the one and the import of scikit-learn or rich the other.
+_OF_LIBRARIES = ("torch's number of threads", "Python's random generator")
 _HOOKS = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks")
 #: The models that are looked after, each with the lock that its user holds.
 _LOCKS: weakref.WeakKeyDictionary[Any, threading.RLock] = weakref.WeakKeyDictionary()
@@ -170,7 +172,7 @@ def _put_back(before: dict[str, Any]) -> list[str]:
         library, _, write = _SHARED[what]
         function = getattr(sys.modules[library], write)
         function(**before[what]) if isinstance(before[what], dict) else function(before[what])
-    return [f"changed {what}" for what in sorted(differ) if "threads" not in what]  # libraries set these, as umap does
+    return [f"changed {what}" for what in sorted(differ) if what not in _OF_LIBRARIES]
 
 
 def _plain(state: Any) -> Any:
