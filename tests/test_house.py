@@ -20,6 +20,8 @@ HEAVY = {"torch", "transformers", "captum", "numpy", "rich", "sklearn", "pandas"
 # What a room may import from, besides itself; calls upward happen only where named in LATE.
 ROOMS = [
     "errors",
+    "files",
+    "interrupts",
     "data",
     "texts",
     "guard",
@@ -166,7 +168,7 @@ def lines(*rooms: str) -> int:
 def test_core_is_thin():
     assert lines("data", "plugin", "options", "running", "rendering") <= 2000
     assert lines("models", "session") <= 3500
-    assert lines("guard") <= 235
+    assert lines("guard", "files", "interrupts") <= 400
     assert lines("texts") <= 275
     assert lines("registry") <= 775
     assert lines("proving") <= 1725

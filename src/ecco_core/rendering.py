@@ -217,7 +217,8 @@ def _heat(block: Heat) -> Iterator[str]:
 def _cell(value: Any) -> str:
     if not isinstance(value, float) and not hasattr(value, "dtype"):
         return visible(str(value))
-    return f"{value + 0.0:.0f}" if abs(value) < 1e6 and value == int(value) else f"{value:.4g}"
+    number = float(value)  # float16 would overflow
+    return f"{number + 0.0:.0f}" if abs(number) < 1e6 and number.is_integer() else f"{number:.4g}"
 
 
 def _aligned(cells: list[list[str]]) -> Iterator[str]:

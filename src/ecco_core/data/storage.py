@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import json
 import math
-import uuid
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -23,8 +22,10 @@ from ecco_core.data.labelled import LabelledArray
 from ecco_core.data.results import RESULT_KINDS, Provenance, Result, Source, Target
 from ecco_core.data.tokens import Tokens
 from ecco_core.errors import StorageError, listed, saying
+from ecco_core.files import checked, fits, strict_json, write_whole
 
 FORMAT = 1
+LARGEST = 30_000_000  # bytes of labels and texts of one result, as they are written
 _PARTS: dict[str, Any] = {cls.__name__: cls for cls in (LabelledArray, Tokens, Provenance, Source, Target)}
 
 
@@ -37,7 +38,9 @@ def save(result: Result, path: Path) -> Path:
     arrays: dict[str, np.ndarray] = {}
     tree = {"format": FORMAT, "kinds": result.kinds(), "result": _encode(result, arrays)}
     metadata = {"ecco": json.dumps(tree, ensure_ascii=True, allow_nan=False)}
-    return write_whole(path, to_bytes(arrays, metadata=metadata))
+    content = to_bytes(arrays, metadata=metadata)
+    _require_small(content[:8], path)
+    return write_whole(path, content)
 
 
 def as_data(value: Any) -> Any:
@@ -67,38 +70,25 @@ def load(path: str | Path) -> Result:
         path = Path(path)
         if not path.is_file():
             raise StorageError(f"No file {str(path)!r}; ecco.load reads what result.save('name.ecco') wrote.")
+        with path.open("rb") as begun:
+            _require_small(begun.read(8), path)
         with safe_open(path, framework="numpy") as file:
-            tree = json.loads((file.metadata() or {})["ecco"])
+            tree = strict_json((file.metadata() or {})["ecco"])
             if tree["format"] != FORMAT:
-                found = f"{str(path)!r} is of format {tree['format']!r}"
+                found = f"{str(path)!r} is of format {repr(tree['format'])[:40]}"
                 raise StorageError(f"{found}, this version reads {FORMAT}: pip install -U ecco-core")
-            return _decode_result(tree, file)
+            result = _decode_result(tree, file)
+            list(result.blocks())  # what cannot be shown is damaged
+            return result
 
 
-def write_whole(path: Path, content: bytes) -> Path:
-    """Write a file by renaming a finished one into place, so that no half of it is ever seen.
-
-    Raises:
-        StorageError: the folder is missing or may not be written.
-    """
-    part = path.with_name(f".{uuid.uuid4().hex}.part")
-    try:
-        if path.is_dir():
-            raise StorageError(f"Cannot write {str(path)!r}: it is a folder; name a file in it.")
-        try:
-            part.write_bytes(content)
-            part.replace(path)
-        finally:
-            part.unlink(missing_ok=True)
-    except OSError as error:
-        missing = isinstance(error, FileNotFoundError)
-        reason = f"the folder {str(path.parent)!r} does not exist" if missing else error.strerror
-        raise StorageError(f"Cannot write {str(path)!r}: {reason}.") from error
-    return path
+def _require_small(start: bytes, path: Path) -> None:  # a safetensors file begins with the size of its header
+    if (size := int.from_bytes(start, "little")) > LARGEST:
+        raise StorageError(f"{str(path)!r} has {size:,} bytes of labels and texts; a result has at most {LARGEST:,}.")
 
 
 def _encode(value: Any, arrays: dict[str, np.ndarray]) -> Any:
-    value = value.item() if isinstance(value, np.generic) else value
+    value = value.item() if isinstance(value, np.generic) else str(value) if isinstance(value, Path) else value
     if value is None or isinstance(value, (str, int)):  # a bool is an int
         return value
     if isinstance(value, float):
@@ -111,8 +101,6 @@ def _encode(value: Any, arrays: dict[str, np.ndarray]) -> Any:
         return {str(k): _encode(v, arrays) for k, v in value.items()}
     if isinstance(value, (tuple, list)):
         return [_encode(v, arrays) for v in value]
-    if isinstance(value, Path):
-        return str(value)
     if isinstance(value, (Result, *_PARTS.values())):
         kind: Any = type(value)
         fields = {a.name: _encode(getattr(value, a.name), arrays) for a in attrs.fields(kind)}
@@ -123,20 +111,30 @@ def _encode(value: Any, arrays: dict[str, np.ndarray]) -> Any:
 def _encode_array(value: np.ndarray, arrays: dict[str, np.ndarray]) -> dict[str, Any]:
     if value.dtype.kind in "OU":
         return {"$strings": [str(v) for v in value.reshape(-1)], "shape": list(value.shape)}
-    if value.dtype.kind not in "biuf" or value.dtype.itemsize > 8:
+    if not _is_real(value):
         raise StorageError(f"Arrays of {value.dtype} cannot be saved; give real numbers, booleans or strings.")
     name = f"a{len(arrays)}"
     arrays[name] = np.ascontiguousarray(value).reshape(value.shape)
     return {"$array": name}
 
 
+def _is_real(array: np.ndarray) -> bool:
+    return array.dtype.kind in "biuf" and array.dtype.itemsize <= 8
+
+
 def _decode_result(tree: Mapping[str, Any], file: Any) -> Result:
     known = {cls.__name__: cls for cls in _result_classes()}
     cls = next((known[name] for name in tree["kinds"] if name in known), None)
     if cls is None:
-        raise StorageError(f"A result of the unknown kind {tree['kinds'][:1]}; the plugin that made it is missing.")
-    fields = {a.name for a in attrs.fields(cls)}
-    return cls(**{k: _decode(v, file) for k, v in tree["result"]["fields"].items() if k in fields})
+        found = repr(tree["kinds"][:1])[:80]
+        raise StorageError(f"A result of the unknown kind {found}; the plugin that made it is missing.")
+    result: Result = _made(cls, tree["result"]["fields"], file)
+    return result
+
+
+def _made(cls: Any, told: Mapping[str, Any], file: Any) -> Any:
+    """An object of ours; fields that are not known here are left out."""
+    return checked(cls, {a.name: _decode(told[a.name], file) for a in attrs.fields(cls) if a.name in told})
 
 
 def _result_classes() -> list[type[Result]]:
@@ -151,9 +149,9 @@ def _decode(value: Any, file: Any) -> Any:
         return tuple(_decode(v, file) for v in value)
     if not isinstance(value, dict):
         return value
-    if "$array" in value:
-        return file.get_tensor(value["$array"])
-    if "$strings" in value:
+    if "$array" in value and _is_real(array := file.get_tensor(value["$array"])):
+        return array
+    if "$strings" in value and fits(tuple(value["$strings"]), tuple[str, ...]):
         strings = np.empty(len(value["$strings"]), dtype=object)
         strings[:] = value["$strings"]
         return strings.reshape(value["shape"])
@@ -161,6 +159,8 @@ def _decode(value: Any, file: Any) -> Any:
         return {"nan": math.nan, "inf": math.inf, "-inf": -math.inf}[value["$float"]]
     if "$kind" in value:
         if value["$kind"] in _PARTS:
-            return _PARTS[value["$kind"]](**{k: _decode(v, file) for k, v in value["fields"].items()})
+            return _made(_PARTS[value["$kind"]], value["fields"], file)
         return _decode_result({"kinds": value.get("kinds") or [value["$kind"]], "result": value}, file)
+    if any(k.startswith("$") for k in value):
+        raise ValueError(f"it has something else than data, {listed(value)}")
     return {k: _decode(v, file) for k, v in value.items()}

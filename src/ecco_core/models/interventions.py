@@ -230,9 +230,8 @@ def layers_of(architecture: Architecture, intervention: Intervention, stack: str
     if intervention.layers is None:
         return architecture.layers_with(intervention.site, stack)
     n = architecture.n_layers(stack)
-    for layer in intervention.layers:
-        if not -n <= layer < n:
-            raise OptionError(f"No layer {layer} for {intervention!r}; the {stack} has layers 0 to {n - 1}.")
+    for layer in (layer for layer in intervention.layers if not -n <= layer < n):
+        raise OptionError(f"No layer {layer} for {intervention!r}; the {stack} has layers 0 to {n - 1}.")
     return tuple(layer % n for layer in intervention.layers)
 
 

@@ -71,11 +71,8 @@ def read(
         keep(key, output.logits)
     for key in reported:
         keep(key, _reported(architecture, output, *key))
-    missed = next((key for key in keys if key not in found), None)
-    if missed:
-        raise ArchitectureError(
-            f"The site {missed[1]!r} of layer {missed[2]} is not part of this model's forward pass."
-        )
+    for _, site, layer in (key for key in keys if key not in found):
+        raise ArchitectureError(f"The site {site!r} of layer {layer} is not part of this model's forward pass.")
     rows = {key: as_tokens(tensor, key[1], feed, key[0]) for key, tensor in found.items()}
     return [{key: _cut(rows[key], key[1], feed, key[0], n) for key in keys} for n in range(len(feed))]
 
