@@ -25,7 +25,7 @@ version = release = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="
 # The source is the whole repository, so that links between its pages are the same here and on GitHub.
 root_doc = "docs/index"
 include_patterns = [
-    "README.md", "CHANGELOG.md", "CONTRIBUTING.md", "docs/**", "plugins/*/*/README.md", "examples/*/README.md",
+    "README.md", "CHANGELOG.md", "CONTRIBUTING.md", "SECURITY.md", "docs/**", "plugins/*/*/README.md", "examples/*/README.md",
     "plugins/models/tiny/src/ecco_tiny/models/*/README.md",
 ]  # fmt: skip
 exclude_patterns = [

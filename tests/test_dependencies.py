@@ -88,7 +88,8 @@ def ran(environment, *command, minutes=MINUTES):
 def tried(environment, constraints):
     """Install our distributions with their extras under constraints, and run the tests of core and of the plugins."""
     (environment / "constraints.txt").write_text("".join(f"{line}\n" for line in constraints), encoding="utf-8")
-    projects = [part for project in PROJECTS for part in ("-e", f"{project}[{','.join(extras(project))}]")]
+    wanted = [(project, ",".join(extras(project))) for project in PROJECTS]
+    projects = [part for project, names in wanted for part in ("-e", f"{project}[{names}]" if names else f"{project}")]
     ran(environment, "pip", "install", "--quiet", "--constraint", environment / "constraints.txt", *TOOLS, *projects)
     frozen = ran(environment, "pip", "freeze", "--exclude-editable").replace("_", "-")
     installed = dict(re.findall(r"^(\S+)==(\S+)$", frozen, re.MULTILINE))

@@ -1,22 +1,27 @@
-"""The README's Python, run as it stands, block after block."""
+"""The Python of the README and of other pages, run as it stands, block after block."""
 
 from __future__ import annotations
 
+import contextlib
+import io
 import re
 from pathlib import Path
 
 import pytest
 
-README = Path(__file__).parent.parent / "README.md"
-BLOCKS = re.findall(r"^```python\n(.*?)^```$", README.read_text(encoding="utf-8"), re.MULTILINE | re.DOTALL)
+ROOT = Path(__file__).parent.parent
+
+
+def blocks_of(page):
+    return re.findall(r"^```python\n(.*?)^```$", page.read_text(encoding="utf-8"), re.MULTILINE | re.DOTALL)
+
+
+BLOCKS = blocks_of(ROOT / "README.md")
 
 
 @pytest.fixture(scope="module")
 def said(tmp_path_factory):
     """What the blocks print."""
-    import contextlib
-    import io
-
     printed = io.StringIO()
     names: dict[str, object] = {}
     with contextlib.chdir(tmp_path_factory.mktemp("readme")), contextlib.redirect_stdout(printed):
@@ -33,3 +38,17 @@ def test_every_block_runs_and_says_what_its_comments_promise(said):
     assert len(promised) == 2
     for line in promised:
         assert line in said
+
+
+PAGES = """docs/believe.md docs/hosts.md docs/attribution.md plugins/attribution/attention/README.md
+    plugins/attribution/captum/README.md plugins/attribution/lrp/README.md plugins/factorization/neurons/README.md
+    plugins/lens/logit/README.md plugins/models/tiny/README.md""".split()
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_the_blocks_of_a_page_run(page, tmp_path):
+    names: dict[str, object] = {}
+    with contextlib.chdir(tmp_path), contextlib.redirect_stdout(io.StringIO()):
+        for block in blocks_of(ROOT / page):
+            exec(compile(block, page, "exec"), names)
+    assert names

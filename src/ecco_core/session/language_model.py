@@ -181,7 +181,7 @@ class LanguageModel:
             PromptError: the prompt is empty or longer than the context. OptionError: an option is wrong.
         """
         if self.task not in GENERATING:
-            raise OptionError(f"A {self.task} model does not generate; call lm(text) to read a text with it.")
+            raise OptionError(f"A {self.task} model does not generate; lm(text) reads a text with it.")
         several = _is_batch(text)
         if output is not None:
             if several:
