@@ -40,9 +40,9 @@ def test_every_block_runs_and_says_what_its_comments_promise(said):
         assert line in said
 
 
-PAGES = """docs/believe.md docs/hosts.md docs/attribution.md plugins/attribution/attention/README.md
-    plugins/attribution/captum/README.md plugins/attribution/lrp/README.md plugins/factorization/neurons/README.md
-    plugins/lens/logit/README.md plugins/models/tiny/README.md""".split()
+PAGES = [f"docs/{name}.md" for name in ("believe", "hosts", "attribution")]
+PLUGINS = ("attribution/attention", "attribution/captum", "attribution/lrp", "factorization/neurons", "lens/logit")
+PAGES += [f"plugins/{name}/README.md" for name in PLUGINS]
 
 
 @pytest.mark.parametrize("page", PAGES)

@@ -172,7 +172,7 @@ def _warn(message: Warning | str, *_: Any, **__: Any) -> None:
 
 
 def _one_line(message: str) -> str:
-    return visible(" ".join(message.split("\n")))
+    return visible(" ".join(message.split()))
 
 
 def quiet_transformers() -> None:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import attrs
 import click
 
+from ecco_core.cli.new import new_model
 from ecco_core.errors import ArchitectureError, did_you_mean
 from ecco_core.registry import lookup
 from ecco_core.registry.structure import ATTENTION_SITES, IMPLIED_SITES
@@ -24,6 +25,9 @@ if TYPE_CHECKING:
 @click.group("models")
 def models_group() -> None:
     """See which architectures are known and how they are laid out."""
+
+
+models_group.add_command(new_model)
 
 
 @models_group.command("list")
@@ -44,12 +48,17 @@ def list_(as_json: bool) -> None:
         return
     click.echo("Architectures (config.model_type):")
     for model_type, entry in entries:
-        click.echo(f"    {model_type:<16} {', '.join(entry.structure.heads):<10} from {entry.source}")
+        click.echo(listed_type(model_type, entry.structure.heads, entry.source))
     click.echo("Models that need no network:")
     for name, distribution in offline:
         click.echo(f"    {name:<16} from {distribution}")
     if not offline:
         click.echo("    none; pip install ecco-tiny brings tiny:prose")
+
+
+def listed_type(model_type: str, heads: Iterable[str], source: str) -> str:
+    """Return the line of a list for one architecture."""
+    return f"    {model_type:<16} {', '.join(heads):<10} from {source}"
 
 
 @models_group.command()
@@ -91,7 +100,7 @@ def detect(model: str, as_json: bool) -> None:
     """
     from ecco_core.proving.detect import detect as detected, to_yaml
 
-    found = detected(*_opened(model))
+    found = detected(*opened(model))
     if as_json:
         verification = found.verification
         sites = {stack: verification.sites(stack) for stack in found.structure.stacks}
@@ -213,14 +222,15 @@ def _told(check: Check) -> str:
     return f"{check.identity}, {check.stack} {check.site}: {check.detail}{residual}"
 
 
-def _opened(name: str) -> tuple[Any, str | None]:
+def opened(name: str) -> tuple[Any, str | None]:
     """A model and its task: from a folder or by name, or a small random one of an architecture."""
     from transformers import CONFIG_MAPPING
 
     if name in CONFIG_MAPPING and not Path(name).exists():
         from ecco_core.proving.tiny_models import tasks_of, tiny_model
 
-        task = tasks_of(name)[0]
+        tasks = tasks_of(name)
+        task = "seq2seq" if "seq2seq" in tasks else tasks[0]  # both stacks, where there are two
         return tiny_model(name, task), task
     lm = _loaded(name, CONFIG_MAPPING)
     return lm.model, lm.task
