@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib
 import os
 import sys
@@ -87,8 +88,16 @@ class Program(click.Group):
         except click.UsageError as error:
             if not args or "Did you mean" in error.format_message():
                 raise
-            near = did_you_mean(args[0], self.list_commands(ctx))
+            near = did_you_mean(args[0], self.list_commands(ctx)) or _as_method(args[0])
             raise click.UsageError(error.format_message() + near, ctx) from error
+
+
+def _as_method(name: str) -> str:
+    from ecco_core.plugin.manager import plugins
+
+    with contextlib.suppress(EccoError):
+        return f" It is a method: ecco run {plugins().analysis(name).spec.name}" if name else ""
+    return ""
 
 
 def _offer(name: str) -> Any:

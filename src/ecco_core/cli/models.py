@@ -47,7 +47,7 @@ def list_(as_json: bool) -> None:
         click.echo(json.dumps({"architectures": rows, "offline": [name for name, _ in offline]}, indent=2))
         return
     click.echo("Architectures (config.model_type):")
-    for model_type, entry in entries:
+    for model_type, entry in sorted(entries, key=lambda entry: entry[0]):
         click.echo(listed_type(model_type, entry.structure.heads, entry.source))
     click.echo("Models that need no network:")
     for name, distribution in offline:
@@ -58,7 +58,7 @@ def list_(as_json: bool) -> None:
 
 def listed_type(model_type: str, heads: Iterable[str], source: str) -> str:
     """Return the line of a list for one architecture."""
-    return f"    {model_type:<16} {', '.join(heads):<10} from {source}"
+    return f"    {model_type:<16} {', '.join(heads):<24} from {source}"
 
 
 @models_group.command()

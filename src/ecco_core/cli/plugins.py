@@ -48,7 +48,7 @@ def list_(as_json: bool) -> None:
             click.echo(visible(f"    to mend it: {fault['remedy']}"))
         for hook, kind in _SHOWN.items():
             for spec in record.specs.get(hook, ()):
-                click.echo(visible(f"    {kind:<13} {_name(spec):<24} {spec.summary}"))
+                click.echo(visible(f"    {kind:<13} {_name(spec):<36} {spec.summary}"))
         for path in record.specs.get("ecco_model_configs", ()):
             click.echo(f"    {'model file':<13} {path}")
 

@@ -84,7 +84,8 @@ def load(path: str | Path) -> Result:
 
 def _require_small(start: bytes, path: Path) -> None:  # a safetensors file begins with the size of its header
     if (size := int.from_bytes(start, "little")) > LARGEST:
-        raise StorageError(f"{str(path)!r} has {size:,} bytes of labels and texts; a result has at most {LARGEST:,}.")
+        damaged = f"{str(path)!r} is not a result saved by Ecco, or it is damaged"
+        raise StorageError(f"{damaged}: labels and texts of {size:,} bytes, where at most {LARGEST:,} are.")
 
 
 def _encode(value: Any, arrays: dict[str, np.ndarray]) -> Any:
