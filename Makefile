@@ -60,6 +60,7 @@ bench: $(VENV)/installed
 	$(BIN)/python benchmarks/reading.py
 	$(BIN)/python benchmarks/known_faithfulness.py
 	$(BIN)/python benchmarks/inside.py --peers
+	$(BIN)/python benchmarks/pages.py
 	$(BIN)/python plugins/attribution/lrp/speed.py
 	$(BIN)/python plugins/faithfulness/perturbation/speed.py
 

@@ -8,6 +8,8 @@ import time
 import attrs
 import numpy as np
 import pytest
+from ecco_html.assets import asset
+from ecco_html.escape import number
 from ecco_html.page import document
 from html_browsing import alpha, ink, live, token, told, view
 from html_results import (
@@ -391,6 +393,30 @@ def test_a_document_cannot_load_anything(visit):
 # Looks
 
 
+def test_scripts_write_numbers_as_the_markup_does(visit):
+    """The same number may stand in both, and a long one would not fit into its column."""
+    rng = np.random.default_rng(0)
+    numbers = [*(10.0 ** rng.uniform(-12, 12, 300) * rng.choice([-1, 1], 300)), 0.00009999, 9999.96, 1e6, 123456, 0]
+    digits = [int(n) for n in rng.integers(2, 7, len(numbers))]
+    page = visit(small_scores())
+    script = "\n".join((asset("parts.js").split("const plus")[0], "globalThis.spell = number;"))
+    page.evaluate(f"() => {{ {script} }}")
+    told = page.evaluate("all => all.map(([x, digits]) => spell(x, digits))", list(zip(numbers, digits)))
+    assert told == [number(x, d) for x, d in zip(numbers, digits)]
+
+
+def test_a_page_whose_scripts_are_blocked_shows_its_markup(visit):
+    """While scripts may still run, a page does not lay out twice; a blocked one waits for some seconds."""
+    blocked = document(small_scores().to_html(), "x").replace("script-src 'unsafe-inline'", "script-src 'none'")
+    page = visit(blocked)
+    assert [name for name, _ in visit.trouble] == ["error"], "the browser says that it blocked the script"
+    visit.trouble.clear()
+    expect(page.locator(".title")).to_be_hidden()
+    page.evaluate("document.getAnimations().forEach(wait => wait.finish())")
+    expect(page.locator(".title")).to_be_visible()
+    expect(page.locator(".name")).to_have_text("' mat'")
+
+
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_without_scripts_it_can_be_read(visit, scheme):
     result = small_scores()
@@ -509,6 +535,12 @@ def test_a_row_of_the_list_brings_its_token_into_sight(visit):
     expect(token(page, 3)).not_to_be_in_viewport()
     view(page, ".top tbody tr >> nth=0").click()
     expect(token(page, 3)).to_be_in_viewport()
+
+
+def test_a_long_name_of_a_curve_fits_a_narrow_page(visit):
+    values = LabelledArray(np.eye(2), ("curve", "x"), {"curve": ("a long name of a curve " * 6, "b")})
+    page = visit(Curves(title="Curves", values=values), viewport={"width": 380, "height": 700})
+    assert page.evaluate("document.documentElement.scrollWidth") == 380
 
 
 def test_curves_are_drawn(visit):

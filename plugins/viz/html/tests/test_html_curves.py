@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 
 import numpy as np
@@ -58,6 +59,24 @@ def test_labels_are_inert():
     assert "<b>" not in html
     assert "<i>" not in html
     assert "neurons &lt;b&gt;" in html
+
+
+@pytest.mark.parametrize(
+    "values",
+    [[1e20] * 3, [1e308, -1e308], [0.0, 5e-324], [-1e9, -1e9], []],
+    ids=["flat", "huge", "tiny", "low", "none"],
+)
+def test_ends_of_an_axis_are_numbers(values):
+    html = curves(np.array([values]), ("c",), tuple(range(len(values)))).to_html().split("<script")[0]
+    (line,), _ = drawn(html) if values else ([np.zeros((0, 2))], [])
+    assert len(line) == len(values)
+    assert np.isfinite(line).all()
+
+
+@pytest.mark.parametrize("last", [math.inf, math.nan, 10**400])
+def test_labels_that_are_no_place_on_an_axis_stand_one_after_the_other(last):
+    (line, _), _ = drawn(curves(xs=(0, 7, last)).to_html())
+    assert np.allclose(np.diff(line[:, 0]), np.diff(line[:, 0])[0])
 
 
 @pytest.mark.parametrize("values", [np.zeros((1, 1)), np.full((1, 3), np.nan), np.full((14, 2), -3.5), np.eye(3) * 1e9])

@@ -324,6 +324,22 @@ def test_a_candidate_is_found_in_the_other_lists(visit):
     expect(live(page)).to_have_text("also in layer 3: rank 1, 0.5")
 
 
+def test_candidates_beside_each_other_have_room(visit):
+    texts = tuple(tuple(f" {word}" for word in ("because", "another", "without")) for _ in range(2))
+    page = visit(candidates(texts), viewport={"width": 740, "height": 600})
+    heights = view(page, ".lists .source bdi, .lists thead th").evaluate_all("all => all.map(n => n.offsetHeight)")
+    assert max(heights) < 30, "each word is on one line"
+
+
+def test_a_probability_that_is_no_number_has_no_bar():
+    result = candidates()
+    values = np.array(result.values.values, float)
+    values[0, 0] = np.nan
+    html = attrs.evolve(result, values=LabelledArray(values, result.values.dims)).to_html()
+    assert "width:nan" not in html
+    assert "width:0%" in html
+
+
 def test_a_single_list_needs_no_script():
     one = candidates()
     first = Predictions(values=LabelledArray(one.values.values[:1], one.values.dims),
@@ -350,6 +366,18 @@ def test_a_head_is_picked(visit, causal):
             assert -alpha(shown) == pytest.approx(0.62 * result.values.values[1, 1, i, j] ** 0.5, abs=0.01)
     cell(page, "from 2 ' sat', to 0 'The'").hover()
     assert len(listed(page)) == 3
+
+
+def test_each_head_of_attention_to_a_long_source_is_right(visit):
+    values = np.random.default_rng(0).dirichlet(np.ones(20), (1, 2, 3))
+    stacks = {"decoder": tokens(*WORDS), "encoder": tokens(*(f" w{i}" for i in range(20)))}
+    result = Patterns(values=LabelledArray(values, ("layer", "head", "query", "key")), tokens=stacks,
+                      query_stack="decoder", key_stack="encoder")  # fmt: skip
+    page = visit(result)
+    page.get_by_role("button", name="layer 0, head 1").click()
+    box = cell(page, "from 2 ' sat', to 19 ' w19'")
+    assert told(box.text_content()) == pytest.approx(values[0, 1, 2, 19], rel=8e-3)
+    expect(view(page, "tbody tr")).to_have_count(3)
 
 
 def test_heads_by_keyboard(visit):
@@ -448,6 +476,15 @@ def test_points_tell_their_tokens(visit):
     assert places[1]["y"] < places[0]["y"] < places[2]["y"], "larger is higher"
     steps = [places[k]["x"] - places[0]["x"] for k in (1, 2)]
     assert steps[1] == pytest.approx(3 * steps[0], rel=0.02)
+
+
+@pytest.mark.parametrize("label", ["9" * 5000 + " x", "__proto__"])
+def test_odd_names_are_names(visit, label):
+    values = LabelledArray([[0.0, 1.0], [2.0, 3.0]], ("point", "axis"))
+    page = visit(Points(title="Odd", values=values, labels=(label, "b")))
+    view(page, ".dot >> nth=0").hover()
+    expect(view(page, ".name")).to_have_text(f"position {label}")
+    assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
 
 
 def test_labels_of_points_do_not_overlap(visit):

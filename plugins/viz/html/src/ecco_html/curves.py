@@ -21,6 +21,7 @@ _COLOURS = ("#d55e00", "#0072b2", "#009e73", "#cc79a7", "#b58900", "#56b4e9")
 _DASHES = ("", "6 4")
 _WIDTH, _HEIGHT, _LEFT, _RIGHT, _TOP, _BOTTOM = 640, 320, 72, 16, 12, 44
 _TICKS = 5
+_FAR = 1e300  # ends of an axis are no farther, so that its length is a number
 
 
 def lines(result: Curves) -> tuple[str, ...]:
@@ -76,8 +77,10 @@ class _Scale:
         low, high = (float(finite.min()), float(finite.max())) if finite.size else (0.0, 1.0)
         if ranks:
             low, high = -math.log10(max(high, 2.0)), 0.0
-        if low == high:
-            low, high = low - 0.5, high + 0.5
+        low, high = max(low, -_FAR), min(high, _FAR)
+        if high - low <= max(1e-12 * max(abs(low), abs(high)), 1 / _FAR):
+            pad = max(0.5, abs(low) / 2)
+            low, high = low - pad, high + pad
         self.low, self.high, self.start, self.end, self.ranks = low, high, start, end, ranks
 
     def share(self, value: float) -> float:
@@ -101,9 +104,11 @@ class _Scale:
 
 
 def _places(result: Curves) -> np.ndarray:
-    """Where the points of a curve stand: at their labels if these are numbers, else one after the other."""
+    """Where the points of a curve stand: at their labels if all are finite numbers, else one after the other."""
     labels = result.values.labels(result.values.dims[1])
-    numeric = all(isinstance(label, (int, float)) and not isinstance(label, bool) for label in labels)
+    numeric = all(
+        isinstance(label, (int, float)) and not isinstance(label, bool) and abs(label) < _FAR for label in labels
+    )
     return np.asarray(labels if numeric else range(len(labels)), dtype=np.float64)
 
 
@@ -153,7 +158,7 @@ def _axes(result: Curves, xs: np.ndarray, x: _Scale, y: _Scale) -> Iterator[str]
             f'text-anchor="end" fill="currentColor">{number(tick, 3)}</text>'
         )
     name, labels = result.values.dims[1], result.values.labels(result.values.dims[1])
-    each = math.ceil(len(labels) / 11)
+    each = math.ceil(len(labels) / 11) or 1
     for place, label in list(zip(xs, labels))[::each]:
         yield (
             f'<text class="x" x="{x(place):g}" y="{_HEIGHT - _BOTTOM + 18}" text-anchor="middle" fill="currentColor">'
@@ -186,7 +191,7 @@ def _legend(result: Curves, *, ranks: bool) -> str:
     """Which line is which."""
     names = result.values.labels(result.values.dims[0])
     items = "".join(
-        '<span style="display:inline-block;margin-right:1.2em;white-space:nowrap">'
+        '<span style="display:inline-block;margin-right:1.2em">'
         f'<svg width="26" height="10" aria-hidden="true"><line x1="0" x2="26" y1="5" y2="5" {_stroke(i)}/></svg> '
         f"{escaped(name)}</span>"
         for i, name in enumerate(names[:MOST_CURVES])

@@ -80,7 +80,7 @@ class Label:
     @classmethod
     def of(cls, dim: str, label: object) -> Label:
         """Label of a place: a token's is its position, a blank, and its text."""
-        found = re.fullmatch(r"(\d+) (.*)", str(label), re.DOTALL) if dim in _OF_TOKENS else None
+        found = re.fullmatch(r"([0-9]{1,9}) (.*)", str(label), re.DOTALL) if dim in _OF_TOKENS else None
         if found:
             position, text = found.groups()
             told = text if text == "(next)" else quoted(text)
@@ -99,6 +99,7 @@ def heat_map(
     stack: str = "",
     unit: str = "",
     candidates: tuple[LabelledArray, LabelledArray] | None = None,
+    turn: bool = True,
 ) -> Part:
     """Return the block as a table with a legend, alive; what is beyond 10,000 cells is counted, not shown.
 
@@ -107,9 +108,10 @@ def heat_map(
         scale: how numbers become colours, if not as they are. `stack`: whose positions its tokens' are, if known.
         more: name -> one or two further numbers of each cell, such as the ends of an interval.
         candidates: the best tokens of each cell, ``(row, column, rank)``, and their probabilities.
+        turn: whether many columns and few rows may change places.
     """
     rows, columns = block.values.shape if block.values.values.ndim == 2 else (1, 0)
-    turned = _WIDE < columns > rows and rows <= (_WIDE if columns <= MOST_COLUMNS else MOST_COLUMNS)
+    turned = turn and _WIDE < columns > rows and rows <= (_WIDE if columns <= MOST_COLUMNS else MOST_COLUMNS)
 
     def laid(array: LabelledArray) -> LabelledArray:
         return _turned(array) if turned else _as_matrix(array)

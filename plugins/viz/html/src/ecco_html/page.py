@@ -15,6 +15,8 @@ _DOCUMENT_STYLE = """\
 body{margin:0 auto;max-width:64rem;padding:2rem 1.25rem 4rem;font:1rem/1.5 system-ui,sans-serif;
 background:var(--ecco-paper);color:#1c1c1e;overflow-wrap:anywhere}
 @media (prefers-color-scheme:dark){:root{--ecco-paper:#16171a}body{color:#e6e6e6}}
+@media (scripting:enabled){.piece{animation:wait 4s}}
+@keyframes wait{from,to{display:none}}
 @media print{:root{--ecco-paper:#fff}body{padding:0;color:#1c1c1e}}"""
 
 

@@ -14,8 +14,11 @@ const make = (tag, className, text, parent) => {
 // Numbers, as escape.py writes them.
 
 const tidy = (text) => text.replace("e+", "e").replaceAll("-", "−");
-const number = (x, digits = 4) => (x === null || Number.isNaN(x) ? "not a number"
-  : tidy(Number.isInteger(x) && abs(x) < 1e6 ? String(x) : String(Number(x.toPrecision(digits)))));
+const number = (x, digits = 4) => {
+  if (x === null || Number.isNaN(x)) return "not a number";
+  const y = Number(x.toPrecision(digits)), size = abs(y);
+  return tidy(Number.isInteger(x) && abs(x) < 1e6 ? String(x) : size < 1e-4 || size >= 10 ** digits ? y.toExponential() : String(y));
+};
 const plus = (x, signed, digits) => (signed && x > 0 ? "+" : "") + number(x, digits);
 
 // Numbers as packing.py packs them: two characters each, a sign and the logarithm of the size.

@@ -35,7 +35,8 @@ def parts(result: Patterns) -> Iterator[Part]:
     mean = LabelledArray(values.mean((0, 1)), ("from", "to"), coords)
     told = '<caption class="unseen">mean of all heads</caption>'
     block = Heat(title="attention from each token to each", values=mean)
-    matrix = heat_map(block, told, scale=Scale(0.0, 1.0, signed=False, bend="root"), stack=result.query_stack)
+    scale = Scale(0.0, 1.0, signed=False, bend="root")
+    matrix = heat_map(block, told, scale=scale, stack=result.query_stack, turn=False)
     cut = [f"the first {most} of {size} {name}" for name, size in zip(("queries", "keys"), sizes) if size > most]
     rest = f'<div class="quiet">shown: {" and ".join(cut)}; fewer layers leave room for more</div>' if cut else ""
     causal = bool(values.shape[2] == values.shape[3] and not np.triu(values, 1).any())

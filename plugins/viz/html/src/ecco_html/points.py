@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import unicodedata
 from collections.abc import Iterator
 
 import numpy as np
 
-from ecco_core import Points
+from ecco_core import Points, visible
 from ecco_html import palette
 from ecco_html.about import stack_of, title_of
 from ecco_html.escape import escaped, number
@@ -73,7 +74,8 @@ def _text(label: str) -> str:
 
 def _room(x: float, y: float, text: str, taken: list[tuple[float, float, float, float]]) -> bool:
     """Whether a label right of a dot overlaps nothing; if so its place is taken from now on."""
-    box = (x + 6, y - _LINE / 2, x + 6 + _LETTER * len(text), y + _LINE / 2)
+    size = sum(1.7 if unicodedata.east_asian_width(c) in "WF" else 1.0 for c in visible(text))
+    box = (x + 6, y - _LINE / 2, x + 6 + _LETTER * size, y + _LINE / 2)
     free = all(box[2] < a or c < box[0] or box[3] < b or d < box[1] for a, b, c, d in taken)
     if free and box[2] < _WIDTH:
         taken.append(box)

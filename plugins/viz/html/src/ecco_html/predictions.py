@@ -79,7 +79,7 @@ def _list(result: Predictions, row: int, name: str, ends: tuple[float, float]) -
     low, reach = ends[0], ends[1] - ends[0] or 1.0
     ranks = result.values.labels(result.values.dims[1])
     rows = [
-        (str(rank), quoted(str(text)), float(value), max(float(value) - low, 0.0) / reach)
+        (str(rank), quoted(str(text)), float(value), max(0.0, float(value) - low) / reach)
         for rank, text, value in zip(ranks, result.texts.values[row], result.values.values[row])
     ]
     caption = f'<caption style="text-align:left">{escaped(name)}</caption>'
