@@ -25,8 +25,8 @@ version = release = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="
 # The source is the whole repository, so that links between its pages are the same here and on GitHub.
 root_doc = "docs/index"
 include_patterns = [
-    "README.md", "CHANGELOG.md", "CONTRIBUTING.md", "SECURITY.md", "docs/**", "plugins/*/*/README.md", "examples/*/README.md",
-    "plugins/models/tiny/src/ecco_tiny/models/*/README.md",
+    "README.md", "CHANGELOG.md", "CONTRIBUTING.md", "SECURITY.md", "docs/**", "plugins/*/*/README.md",
+    "examples/*/README.md", "plugins/models/tiny/src/ecco_tiny/models/*/README.md",
 ]  # fmt: skip
 exclude_patterns = [
     ".*", "**/.*", "build", "dist", "site", "src", "tests", "benchmarks", "model_registry", "**/tests", "**/training",

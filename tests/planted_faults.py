@@ -51,6 +51,8 @@ def norms(ctx, *, order: float = 2.0) -> TokenGrid:
     import numpy as np
 
     capture = ctx.capture(ctx.site, layers=ctx.layers)
+    if not capture.layers(ctx.site) or capture.get(ctx.site, 0).dim() != 2:
+        raise EccoError("Norms are of one vector for each layer and token; take another site.")
     values = capture.stacked(ctx.site).norm(p=order, dim=-1).cpu().numpy()
     if not np.isfinite(values).all():
         raise EccoError("The model computes no numbers; look at its weights.")
@@ -84,6 +86,7 @@ def greet(name):
     """Greet."""
     click.echo(f"Hello {name}")
 '''
+SITE = "    if not capture.layers(ctx.site) or capture.get(ctx.site, 0).dim() != 2:\n"
 LAST, GUARD = "    grid = LabelledArray", "    if not np.isfinite(values).all():\n"
 RETURNED = '    return TokenGrid(title="Norms", quantity="norm", values=grid)\n'
 
@@ -98,11 +101,25 @@ FAULTS = {
     "swallowed_options": ("Analysis", "test_options_are_explicit", ("targets", "*, order: float = 2.0", "**order")),
     "undocumented_option": ("Analysis", "test_options_are_documented", ("targets", "order: which", "odd: which")),
     "wrong_kind": ("Analysis", "test_result_is_of_the_declared_kind", ("entry", '"TokenGrid"', '"Grid"')),
+    "positions_of_the_first": (
+        "Analysis", "test_result_is_of_the_declared_kind",
+        ("entry", 'produces="TokenGrid"', 'produces="TokenGrid", inputs="runs"'),
+        ("targets", LAST, "    [run.resolve_positions(ctx.positions) for run in ctx.runs]\n" + LAST),
+    ),
+    "one_kind_of_site": ("Analysis", "test_other_sites", ("targets", SITE, "    if False:\n")),
     "two_equal_labels": (
         "Analysis", "test_dims_and_labels", ("targets", '{"layer": ctx.layers,', '{"layer": [0 for _ in ctx.layers],'),
     ),
     "layers_from_one": (
         "Analysis", "test_dims_and_labels", ("targets", '"layer": ctx.layers', '"layer": [n + 1 for n in ctx.layers]'),
+    ),
+    "attention_left": (
+        "Analysis", "test_inputs_are_untouched",
+        ("targets", LAST, '    ctx.run.lm.model.set_attn_implementation("eager")\n' + LAST),
+    ),
+    "settings_left": (
+        "Analysis", "test_inputs_are_untouched",
+        ("targets", LAST, "    ctx.run.lm.model.generation_config.do_sample = True\n" + LAST),
     ),
     "dims_of_another_kind": (
         "Analysis", "test_dims_and_labels",
@@ -190,6 +207,16 @@ FAULTS = {
     "no_help": ("Command", "test_help_says_what_it_does", ("greeting", ', help="Whom to greet."', "")),
 }  # fmt: skip
 
+
+#: What makes the renderer one of data: no title, and the ends of lines of RFC 4180.
+PAGE = '    return f"<table><caption>{html.escape(result.title)}</caption>{rows}</table>"\n'
+LINES = """    import csv, io
+    from ecco_core import visible
+    out = io.StringIO()
+    csv.writer(out).writerows([visible(str(value)) for value in row] for row in result.rows)
+    return out.getvalue()
+"""
+DATA = (("entry", "text/html;profile=NAME", "text/csv"), ("targets", PAGE, LINES))
 
 #: Faults of what a whole distribution imports, which therefore have one of their own.
 OF_IMPORTS = ("heavy_import", "prints", "eager_target")

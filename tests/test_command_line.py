@@ -509,3 +509,18 @@ def test_the_page_about_the_command_line_shows_what_is_printed(tmp_path, monkeyp
 def numberless(text):
     """A line without its numbers, which differ a little from machine to machine, and the blanks that align them."""
     return re.sub(r"[\s\d.e+-]+", " ", text).strip()
+
+
+def test_a_mark_of_the_byte_order_is_no_part_of_the_text():
+    given = ("run", "saliency", "-m", "tiny:prose", "-n", "1", "--json", "-t", "-")
+    plain, marked = (run_ecco(*given, stdin=begun + b"The captain")[1] for begun in (b"", b"\xef\xbb\xbf"))
+    assert json.loads(plain)["tokens"] == json.loads(marked)["tokens"]
+
+
+@pytest.mark.parametrize(
+    ("option", "value", "told"), [("--dtype", "float17", "No dtype 'float17'"), ("-n", "-1", "x>=0")]
+)
+def test_a_number_that_there_is_not_is_said(option, value, told):
+    code, out, err = run_ecco("run", "saliency", "-m", "tiny:prose", "-t", "The captain", option, value)
+    assert (code, out, err.count("\n")) == (2, "", 1)
+    assert told in err

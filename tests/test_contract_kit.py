@@ -76,10 +76,10 @@ def found(tmp_path_factory):
     faulty = {f"planted_{name}": changes for name, (_, _, *changes) in planted.FAULTS.items()}
     for name in planted.OF_IMPORTS:
         planted.write(folder, name, {f"planted_{name}": faulty.pop(f"planted_{name}")})
-    planted.write(folder, "planted", {"planted_good": (), **faulty})
+    planted.write(folder, "planted", {"planted_good": (), "planted_data": planted.DATA, **faulty})
     sys.path.insert(0, str(folder))
     plugins.cache_clear()
-    classes = [subject(folder, "good", kind) for kind in KINDS]
+    classes = [subject(folder, "data", "Renderer"), *(subject(folder, "good", kind) for kind in KINDS)]
     classes += [subject(folder, name, kind) for name, (kind, *_) in planted.FAULTS.items()]
     yield run(folder / "test_planted.py", "".join(classes))
     sys.path.remove(str(folder))
@@ -92,6 +92,12 @@ def test_a_good_plugin_keeps_every_promise(found, kind):
     said = found.said[f"Test{kind}_good"]
     contract = getattr(testing, f"{kind}Contract")
     assert set(said) == {name for name in dir(contract) if name.startswith("test_")}
+    assert {name: told for name, (outcome, told) in said.items() if outcome != "passed"} == {}
+
+
+def test_a_table_of_data_needs_no_title(found):
+    said = found.said["TestRenderer_data"]
+    assert said["test_text_can_be_read"] == said["test_hostile_texts_are_inert"] == ("passed", "")
     assert {name: told for name, (outcome, told) in said.items() if outcome != "passed"} == {}
 
 

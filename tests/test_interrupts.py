@@ -307,3 +307,27 @@ def test_another_thread_has_no_signals_to_wait_with():
     thread.start()
     thread.join()
     assert found == [signal.default_int_handler]
+
+
+def test_an_interrupt_that_ended_while_it_waited_does_not_count_for_the_next(monkeypatch):
+    monkeypatch.setattr(waiting, "_AGAIN", 0.05)
+    monkeypatch.setattr(waiting, "_LONGEST", 0.1)
+    with pytest.raises(KeyboardInterrupt), contextlib.ExitStack() as scope:  # noqa: PT012
+        scope.callback(time.sleep, 1)  # the block is through by the time that it is asked again
+        with waiting.patient(), After(0.01), Long(0.03):
+            pass
+    time.sleep(0.11)
+    long = Long(0.05)
+    with pytest.raises(KeyboardInterrupt), waiting.patient(), After(0.01), long:
+        time.sleep(1)
+    assert time.monotonic() - long.began >= 0.05
+
+
+def test_where_threads_cannot_be_signalled_as_on_windows_it_waits_and_comes_too(monkeypatch):
+    monkeypatch.delattr(signal, "pthread_kill")
+    long = Long(0.03)
+    threading.Timer(0.01, signal.raise_signal, [signal.SIGINT]).start()
+    with pytest.raises(KeyboardInterrupt), waiting.patient(), long:  # noqa: PT012
+        for _ in range(500):
+            time.sleep(0.001)  # such a signal wakes nobody
+    assert 0.03 <= time.monotonic() - long.began < 0.5

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 
+import numpy as np
 import pytest
 import torch
 from hypothesis import HealthCheck, given, settings, strategies as st
@@ -584,3 +585,34 @@ def test_a_classifier_with_two_stacks_is_changed_where_it_is_read(open_tiny):
     with lm.intervene(ecco.replace("resid_post", other, 0, positions=list(range(n)))):
         changed = first.capture("resid_post", layers=0).get("resid_post", 0)
     torch.testing.assert_close(changed[:n], other.capture("resid_post", layers=0).get("resid_post", 0)[:n])
+
+
+def test_a_thread_that_waits_for_the_model_holds_nothing_that_its_user_needs(open_tiny):
+    lm, done = open_tiny("gpt2"), []
+    run = lm(TEXT)
+    run.analyze("saliency")  # imports
+
+    def work():
+        done.append(run.analyze("saliency").title)
+
+    def intervened():
+        with lm.intervene(ecco.ablate("resid_post", 1)):
+            waiting.start()
+            waiting.join(0.2)
+            work()
+
+    waiting, using = (threading.Thread(target=one, daemon=True) for one in (work, intervened))
+    using.start()
+    using.join(10)
+    waiting.join(10)
+    assert len(done) == 2
+
+
+def test_an_analysis_has_gradients_where_its_caller_wants_none(open_tiny):
+    run = open_tiny("gpt2")(TEXT)
+    expected = ecco.analyze("saliency", run, targets=[-1]).values.values
+    for block in (torch.inference_mode, torch.no_grad):
+        with block():
+            found = ecco.analyze("saliency", run, targets=[-1]).values.values
+            assert not torch.is_grad_enabled()
+        np.testing.assert_array_equal(found, expected)

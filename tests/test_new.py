@@ -238,10 +238,14 @@ def test_names_that_cannot_be_are_refused(arguments, error, message, tmp_path, m
 
 
 def test_a_model_goes_with_its_kind_and_with_no_other(tmp_path):
-    for arguments in (["--kind", "model"], ["--kind", "analysis", "--model", "olmo"]):
-        result = ecco("plugins", "new", "sample", "--into", tmp_path, *arguments)
+    said = {
+        "--kind model needs --model MODEL": ["model"],
+        "--kind analysis takes no --model": ["analysis", "--model", "olmo"],
+    }
+    for message, arguments in said.items():
+        result = ecco("plugins", "new", "sample", "--into", tmp_path, "--kind", *arguments)
         assert result.exit_code == 2
-        assert "--kind model goes with --model MODEL" in result.output
+        assert message in result.output
 
 
 def test_a_layout_that_is_not_proven_again_is_refused_and_nothing_is_written(tmp_path):

@@ -207,7 +207,11 @@ def test_a_local_folder_is_loaded(gpt2, tmp_path):
     gpt2.model.save_pretrained(tmp_path)
     gpt2.tokenizer.save_pretrained(tmp_path)
     again = ecco.from_pretrained(str(tmp_path), activations=True)
-    assert again.generate("The", max_new_tokens=5).text == gpt2.generate("The", max_new_tokens=5).text
+    run = again.generate("The", max_new_tokens=5)
+    assert run.text == gpt2.generate("The", max_new_tokens=5).text
+    scores = run.analyze("saliency")  # to pass on, without where the user's folders are
+    assert scores.provenance.model == tmp_path.name
+    assert str(tmp_path.parent) not in scores.save(tmp_path / "it.json").read_text(encoding="utf-8")
 
 
 def test_the_originals_calls(gpt2):

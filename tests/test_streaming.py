@@ -6,6 +6,7 @@ import contextlib
 import io
 import itertools
 import os
+import time
 
 import pytest
 import torch
@@ -136,6 +137,33 @@ def bytewise():
     backend.decoder = decoders.Sequence([decoders.Replace("▁", " "), decoders.ByteFallback(), decoders.Fuse()])
     config = GPT2Config(vocab_size=len(vocabulary), n_embd=8, n_layer=1, n_head=1, n_positions=64)
     return ecco.from_pretrained((GPT2LMHeadModel(config), PreTrainedTokenizerFast(tokenizer_object=backend)))
+
+
+def test_tokens_that_end_in_no_character_are_not_read_each_time(gpt2):
+    half, reads = gpt2.tokenizer("日")["input_ids"][0], []
+    streamer = Streamer(gpt2, [[1]], {}, True)
+    read = streamer._run_of
+    streamer._run_of = lambda ids: (reads.append(len(ids)), read(ids))[1]
+    started = time.monotonic()
+    with contextlib.redirect_stdout(io.StringIO()), contextlib.closing(streamer):
+        for _ in range(400):
+            streamer.put(torch.tensor([half]))
+    assert len(reads) < 100
+    assert time.monotonic() - started < 5
+
+
+def test_a_notebook_gets_a_display_before_it_is_updated(gpt2, monkeypatch):
+    half, whole = gpt2.tokenizer("日")["input_ids"][:1], gpt2.tokenizer("a")["input_ids"]
+    seen = []
+    monkeypatch.setattr("ecco_core.rendering.in_notebook", lambda: True)
+    monkeypatch.setattr("IPython.display.display", lambda run, display_id, update: seen.append((display_id, update)))
+    streamer = Streamer(gpt2, [half], {}, True)
+    for ids in (half, whole, whole):  # a prompt that ends in half of a character
+        streamer._due = 1e-9 * bool(streamer._due)
+        streamer.put(torch.tensor(ids))
+    streamer.close()
+    assert [update for _, update in seen] == [False, True, True]
+    assert len({place for place, _ in seen}) == 1
 
 
 def test_what_a_stray_byte_undoes_is_said_again_in_the_end(bytewise):

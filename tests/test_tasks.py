@@ -320,7 +320,7 @@ def test_a_folder_is_opened_for_the_task_of_its_class_or_for_another_that_it_ser
 @pytest.mark.parametrize(
     ("kind", "task", "call", "message"),
     [
-        ("bert", "masked", lambda lm: lm.generate(TEXT), "A masked model does not generate; call lm"),
+        ("bert", "masked", lambda lm: lm.generate(TEXT), "A masked model does not generate; lm"),
         ("bert", "masked", lambda lm: lm(TEXT).scores(), "holds no <mask>; name positions"),
         ("bert", "backbone", lambda lm: lm(TEXT).scores(), "A backbone model predicts nothing"),
         ("bert", "backbone", lambda lm: lm(TEXT).capture("logits"), "No site 'logits'"),
@@ -524,7 +524,7 @@ def test_max_length_counts_the_prompt_as_in_the_models_own_generate():
 @pytest.mark.parametrize(
     ("options", "told"),
     [
-        ({"max_length": 3}, "max_length=3 leaves nothing to generate: it counts the .* tokens of the prompt"),
+        ({"max_length": 3}, "max_length=3 leaves nothing to generate: it counts the prompt's .* tokens"),
         ({"max_length": 30, "max_new_tokens": 2}, "max_new_tokens and max_length say the same"),
         ({"max_length": "30"}, "max_length takes int"),
     ],

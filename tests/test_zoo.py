@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+import importlib
 import json
 import os
 import re
@@ -18,7 +20,8 @@ import pytest
 import torch
 import transformers
 
-from ecco_core import guard
+from ecco_core import analyze, guard, plugins
+from ecco_core.errors import PluginWarning
 
 sys.path.insert(0, str(Path(__file__).parent))
 import zoo
@@ -183,10 +186,31 @@ def test_random_numbers_of_a_program_with_threads_go_on(model):
 def test_no_analysis_of_ours_is_warned_of(prose):
     run = prose.generate("The captain is called", max_new_tokens=1)
     with warnings.catch_warnings():
-        warnings.simplefilter("error", guard.PluginWarning)
+        warnings.simplefilter("error", PluginWarning)
         for name in ("saliency", "lrp", "attention_flow", "logit_lens", "kernel_shap", "pca"):
             options = {"n_components": 2} if name == "pca" else {}
             assert not [note for note in run.analyze(name, **options).notes if "put it right" in note]
+
+
+def test_the_warning_is_about_the_users_line_and_hooks_of_parameters_come_back(prose, monkeypatch):
+    run, weight, told = prose("The captain"), next(prose.model.parameters()), []
+    module, _, name = plugins().analysis("saliency").spec.target.partition(":")
+    ours = getattr(importlib.import_module(module), name)
+
+    @functools.wraps(ours)
+    def beast(ctx, **options):
+        weight._backward_hooks.clear()
+        return ours(ctx, **options)
+
+    monkeypatch.setattr(f"{module}.{name}", beast)
+    handle = weight.register_hook(lambda gradient: gradient)
+    for call in (run.analyze, lambda name: analyze(name, run)):
+        with pytest.warns(PluginWarning, match=r"hooks on the model \(1\)") as caught:
+            call("saliency")
+        told.append(caught[0].filename)
+        assert len(weight._backward_hooks) == 1
+    handle.remove()
+    assert told == [__file__, __file__]
 
 
 def test_a_note_names_the_plugin(seen):

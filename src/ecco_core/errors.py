@@ -45,6 +45,10 @@ class PluginError(EccoError):
     """A plugin failed; ``__cause__`` holds its exception."""
 
 
+class PluginWarning(UserWarning):
+    """A plugin changed what is not its own, which was put back."""
+
+
 class RenderError(EccoError):
     """A result cannot be shown in the medium that was asked for."""
 

@@ -9,12 +9,16 @@ import stat
 import uuid
 from collections.abc import Mapping
 from pathlib import Path
-from types import UnionType
-from typing import Any, get_args, get_origin, get_type_hints
+from types import NoneType, UnionType
+from typing import Any, Union, get_args, get_origin, get_type_hints
+
+import attrs
+import numpy as np
 
 from ecco_core.errors import StorageError, listed
 
-_CELL = str | int | float | None
+_CELL = str | int | float | None | tuple[Any, ...]
+_READ = (str, int, float, bool, NoneType, tuple, dict, np.ndarray)  # what values of a file are; else attrs classes
 
 
 def write_whole(path: Path, content: bytes) -> Path:
@@ -99,18 +103,20 @@ def checked(cls: Any, fields: Mapping[str, Any]) -> Any:
 def _types_of(cls: Any) -> dict[str, Any]:
     try:
         return get_type_hints(cls)
-    except NameError:  # a class of a plugin, with types that are there for type checkers only
-        return {}
+    except Exception:  # a class of a plugin, with types that are there for type checkers only
+        return _types_of(cls.__base__)
 
 
 def fits(value: Any, kind: Any) -> bool:
-    """Whether a value is of a type as annotations tell it; ``tuple[Any, ...]`` holds texts, numbers and None."""
-    of, inner = get_origin(kind), get_args(kind)
-    if of is UnionType:
+    """Whether a value is of a type as annotations tell it; ``tuple[Any, ...]`` holds texts, numbers, None and tuples.
+
+    Types that no value of a file is of, such as a plugin's ``list[int]``, are not looked at.
+    """
+    of, inner = get_origin(kind) or kind, get_args(kind)
+    if of in (Union, UnionType):
         return any(fits(value, one) for one in inner)
-    if of is tuple:
-        each = _CELL if inner[0] is Any else inner[0]
-        return isinstance(value, tuple) and all(fits(one, each) for one in value)
-    if of is Mapping:
+    if of is tuple and inner[1:] == (...,):
+        return isinstance(value, tuple) and all(fits(one, _CELL if inner[0] is Any else inner[0]) for one in value)
+    if of is Mapping and inner:
         return isinstance(value, dict) and all(fits(one, inner[1]) for one in value.values())
-    return kind is Any or isinstance(value, (int, float) if kind is float else kind)
+    return isinstance(value, (int, float) if of is float else of) if of in _READ or attrs.has(of) else True

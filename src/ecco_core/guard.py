@@ -3,20 +3,20 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import sys
 import threading
 import warnings
 import weakref
-from collections.abc import Iterator
-from typing import Any
+from collections.abc import Callable, Iterator
+from typing import Any, TypeVar
 
 from ecco_core.data.shown import visible
-from ecco_core.errors import EccoError, PluginError, listed, one_line
+from ecco_core.errors import EccoError, PluginError, PluginWarning, listed, one_line
 
-#: Seconds that the import of a plugin takes at most, if it is as light as it should be.
-SLOW = 2.0
-#: Seconds after which it is said that the import of something it offers is waited for.
-LONG = 10.0
+Value = TypeVar("Value")
+SLOW = 2.0  # seconds that the import of a plugin takes at most, if it is as light as it should be
+LONG = 10.0  # seconds after which it is said that the import of something it offers is waited for
 #: What all code of a process shares: the library, and its functions that tell and set it.
 _SHARED = {
     "torch's gradient mode": ("torch", "is_grad_enabled", "set_grad_enabled"),
@@ -30,6 +30,7 @@ _SHARED = {
 }
 #: What libraries change as they go, umap the one and the import of scikit-learn or rich the other.
 _OF_LIBRARIES = ("torch's number of threads", "Python's random generator")
+_NONE: dict[int, Any] = {}  # one for all places without a hook: of a large model there are 100,000
 _HOOKS = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks")
 #: The models that are looked after, each with the lock that its user holds.
 _LOCKS: weakref.WeakKeyDictionary[Any, threading.RLock] = weakref.WeakKeyDictionary()
@@ -44,8 +45,12 @@ def lock_of(model: Any) -> threading.RLock:
         return _LOCKS.setdefault(model, threading.RLock())
 
 
-class PluginWarning(UserWarning):
-    """A plugin changed what is not its own, which was put back."""
+class cached_property(functools.cached_property[Value]):  # noqa: N801 - as functools calls it
+    """Without the lock of Python 3.11, one for all objects of a class: who holds it may wait for a model's."""
+
+    def __init__(self, function: Callable[[Any], Value]) -> None:
+        super().__init__(function)
+        self.lock: Any = contextlib.nullcontext()
 
 
 @contextlib.contextmanager
@@ -69,7 +74,10 @@ def at_work(
         raise PluginError(f"{who} {failed}: {one_line(error)}") from error
     finally:
         if told := [one for one in left if "random" not in one]:  # libraries draw numbers, such as rich for links
-            warnings.warn(f"{who} {listed(told)}; Ecco put it right.", PluginWarning, stacklevel=4)
+            frame, level = sys._getframe(), 1  # those of Ecco itself are no place that a user looks at
+            while frame.f_back and frame.f_globals.get("__name__", "").partition(".")[0] in ("ecco_core", "contextlib"):
+                frame, level = frame.f_back, level + 1
+            warnings.warn(f"{who} {listed(told)}; Ecco put it right.", PluginWarning, stacklevel=level)
 
 
 @contextlib.contextmanager
@@ -96,25 +104,18 @@ def undoing() -> Iterator[list[str]]:
 def _known_models() -> list[tuple[_Model, threading.RLock]]:
     with _LOCKS_LOCK:
         known = list(_LOCKS.items())
-    found = []
+    found = list[tuple[_Model, threading.RLock]]()
     for model, lock in known:
         with _if_free(lock) as free:
-            if free:
-                found.append((_Model(model), lock))
+            found += [(_Model(model), lock)] if free else []
     return found
 
 
 @contextlib.contextmanager
 def importing(distribution: str, version: str, patience: float) -> Iterator[list[str]]:
-    """As `undoing`, for an import: what it prints goes to standard error, and one that takes long is named meanwhile.
-
-    Args:
-        patience: seconds until then.
-    """
-    notice = (
-        f"Waiting for {distribution} {version} to be imported. Ctrl-C stops that; with "
-        f"ECCO_BLOCK_PLUGINS={distribution} it is left out."
-    )
+    """As `undoing`, for an import: its prints go to standard error, and after `patience` seconds it is named there."""
+    notice = f"Waiting for {distribution} {version} to be imported. Ctrl-C stops that; with "
+    notice += f"ECCO_BLOCK_PLUGINS={distribution} it is left out."
     timer = threading.Timer(patience, lambda: print(visible(notice), file=sys.stderr, flush=True))
     timer.daemon = True
     aside = _Aside()
@@ -193,13 +194,13 @@ class _Model:
         self.parameters = [(p, p.requires_grad, p.grad is None) for p in weights]
         self.places = [state[name] for state, *_ in self.modules for name in _HOOKS]
         self.places += [everywhere[f"_global{name}"] for name in _HOOKS]
-        self.hooks = [dict(hooks) if hooks else {} for hooks in (*self.places, *self._of_parameters())]
+        self.hooks = [dict(hooks) if hooks else _NONE for hooks in (*self.places, *self._of_parameters())]
 
     def _of_parameters(self) -> Iterator[dict[int, Any]]:
         """Their hooks; torch makes the places for them when the first comes."""
         for parameter, *_ in self.parameters:
-            yield parameter._backward_hooks or {}
-            yield parameter._post_accumulate_grad_hooks or {}
+            for hooks in (parameter._backward_hooks, parameter._post_accumulate_grad_hooks):
+                yield {} if hooks is None else hooks
 
     def put_back(self) -> list[str]:
         """Take away what came and put back what is gone, and tell what that was."""

@@ -25,6 +25,7 @@ def patient() -> Iterator[None]:
     if not main or signal.getsignal(signal.SIGINT) is not signal.default_int_handler:
         yield
         return
+    _ASKED.clear()  # the one before may have ended while it waited
     signal.signal(signal.SIGINT, _interrupted)
     try:
         yield
@@ -40,4 +41,5 @@ def _interrupted(number: int, frame: FrameType | None) -> None:
     if frame is None or _ASKED[-1] - _ASKED[0] > _LONGEST:
         _ASKED.clear()
         raise KeyboardInterrupt
-    threading.Timer(_AGAIN, signal.pthread_kill, (threading.main_thread().ident, number)).start()
+    wake = getattr(signal, "pthread_kill", lambda _, number: signal.raise_signal(number))  # Windows has none
+    threading.Timer(_AGAIN, wake, (threading.main_thread().ident, number)).start()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Literal, TypeVar
@@ -107,13 +106,13 @@ class Context:
         """One name per run."""
         return tuple(self.options.get("labels") or [f"run {i}" for i in range(len(self.runs))])
 
-    @functools.cached_property
+    @guard.cached_property
     def scores(self) -> ScoreModule:
         """The chosen targets as a module from embeddings to scores."""
         wanted = {name: self.options[name] for name in ("targets", "contrast", "score") if name in self.options}
         return self.run.scores(**wanted)
 
-    @functools.cached_property
+    @guard.cached_property
     def features(self) -> list[Source]:
         """The tokens, words, sentences or spans that were asked for, of what the targets can see."""
         return self.run.features(self.options["features"], self.scores)
@@ -156,7 +155,7 @@ class Context:
 
 
 def analyze(name: str, runs: Run | Sequence[Run], **options: Any) -> Result:
-    """Run the analysis `name` on one run, or on several.
+    """Run the analysis `name` on one run, or on several; with gradients also where the caller wants none.
 
     Args:
         name: name or alias of an analysis, or ``distribution:name``.
@@ -171,7 +170,7 @@ def analyze(name: str, runs: Run | Sequence[Run], **options: Any) -> Result:
     _check_inputs(offer.spec, given)
     for run in given:
         guard.lock_of(run.lm.model)
-    with patient(), offer.at_work(f"The analysis {name!r}") as left:
+    with sys.modules["torch"].inference_mode(False), patient(), offer.at_work(f"The analysis {name!r}") as left:
         values = fill(options_for(offer.spec, function), options, of=f"the analysis {offer.spec.name!r}")
         context = Context(given, offer.spec, values)
         returned = function(context, **{option: values[option] for option in options_of(function)})

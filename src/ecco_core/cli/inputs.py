@@ -68,7 +68,8 @@ def parameters(required: bool = True) -> list[click.Parameter]:
         ),
         click.Option(
             ["-n", "--max-new-tokens"],
-            type=int,
+            type=click.IntRange(min=0),
+            metavar="INTEGER",
             help="How many tokens to generate, of a model that generates; 0 takes the text as it stands."
             " [default: 10, or 0 where several models are compared]",
         ),
@@ -118,8 +119,11 @@ def runs_of(given: Mapping[str, Any], *, compared: bool = False) -> list[tuple[s
     """
     from ecco_core.cli.main import quiet_transformers
     from ecco_core.session.opening import from_pretrained
+    from ecco_core.session.run import dtype_of
 
     texts, models = _texts(given), given["model"]
+    if given["dtype"] != "auto":
+        dtype_of(given["dtype"])
     quiet_transformers()
     opening = {name: given[name] for name in ("task", "device", "dtype") if given[name] is not None}
     count = 0 if compared and len(models) > 1 and given["max_new_tokens"] is None else given["max_new_tokens"]
@@ -168,7 +172,9 @@ def _texts(given: Mapping[str, Any]) -> list[str]:
     Raises:
         OptionError: there is none, or a file is not UTF-8.
     """
-    found = [_read(click.open_file("-", encoding="utf-8")).rstrip("\n") if one == "-" else one for one in given["text"]]
+    found = [
+        _read(click.open_file("-", encoding="utf-8-sig")).rstrip("\n") if one == "-" else one for one in given["text"]
+    ]
     if (file := given["texts"]) is not None:
         lines = [line for line in _read(file).split("\n") if line.strip()]
         if not lines:

@@ -62,7 +62,8 @@ def new_plugin(name: str, kind: str, model: str | None, into: Path) -> None:
     NAME is how it is called, as in my-probe: the distribution becomes ecco-my-probe, the package ecco_my_probe.
     """
     if (model is not None) != (kind == "model"):
-        raise click.UsageError("--kind model goes with --model MODEL, and no other kind does.")
+        wanted = "needs --model MODEL, whose layout is found and proven" if kind == "model" else "takes no --model"
+        raise click.UsageError(f"--kind {kind} {wanted}.")
     from ecco_core.cli.models import listed_type
 
     words = _words(name, kind)

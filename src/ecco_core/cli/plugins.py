@@ -11,8 +11,7 @@ import click
 
 from ecco_core.cli.new import new_plugin
 from ecco_core.data.shown import visible
-from ecco_core.errors import EccoError, PluginError, listed, one_line
-from ecco_core.guard import PluginWarning
+from ecco_core.errors import EccoError, PluginError, PluginWarning, listed, one_line
 from ecco_core.plugin.manager import Offer, Record, plugins
 
 _SHOWN = {

@@ -39,7 +39,7 @@ def save(result: Result, path: Path) -> Path:
     tree = {"format": FORMAT, "kinds": result.kinds(), "result": _encode(result, arrays)}
     metadata = {"ecco": json.dumps(tree, ensure_ascii=True, allow_nan=False)}
     content = to_bytes(arrays, metadata=metadata)
-    _require_small(content[:8], path)
+    _require_small(content[:8], f"Cannot write {str(path)!r}")
     return write_whole(path, content)
 
 
@@ -71,7 +71,7 @@ def load(path: str | Path) -> Result:
         if not path.is_file():
             raise StorageError(f"No file {str(path)!r}; ecco.load reads what result.save('name.ecco') wrote.")
         with path.open("rb") as begun:
-            _require_small(begun.read(8), path)
+            _require_small(begun.read(8), f"{str(path)!r} is not a result saved by Ecco, or it is damaged")
         with safe_open(path, framework="numpy") as file:
             tree = strict_json((file.metadata() or {})["ecco"])
             if tree["format"] != FORMAT:
@@ -82,10 +82,9 @@ def load(path: str | Path) -> Result:
             return result
 
 
-def _require_small(start: bytes, path: Path) -> None:  # a safetensors file begins with the size of its header
+def _require_small(start: bytes, what: str) -> None:  # a safetensors file begins with the size of its header
     if (size := int.from_bytes(start, "little")) > LARGEST:
-        damaged = f"{str(path)!r} is not a result saved by Ecco, or it is damaged"
-        raise StorageError(f"{damaged}: labels and texts of {size:,} bytes, where at most {LARGEST:,} are.")
+        raise StorageError(f"{what}: labels and texts of {size:,} bytes, where at most {LARGEST:,} are.")
 
 
 def _encode(value: Any, arrays: dict[str, np.ndarray]) -> Any:

@@ -47,9 +47,7 @@ def checked(
         count = convert(given[named[0]], int, named[0]) - (there if length is not None else 0)
     seed = convert(seed, int | None, "seed")
     if length is not None and count < 0:
-        raise OptionError(
-            f"max_length={length} leaves nothing to generate: it counts the {there} tokens of the prompt."
-        )
+        raise OptionError(f"max_length={length} leaves nothing to generate: it counts the prompt's {there} tokens.")
     if count < 0 or not -(2**63) <= (seed or 0) < 2**63:
         raise OptionError(f"max_new_tokens counts from 0 and seed has 64 bits, found {count} and {seed}.")
     if (options.get("num_return_sequences") or getattr(config, "num_return_sequences", None) or 1) != 1:

@@ -13,6 +13,7 @@ import attrs
 import torch
 from torch import nn
 
+from ecco_core import guard
 from ecco_core.data.transcript import Transcript
 from ecco_core.errors import ArchitectureError, OptionError, PromptError
 from ecco_core.models.architecture import Architecture
@@ -36,7 +37,7 @@ class LanguageModel:
 
     Attributes:
         model: the transformers model, as it was given. `tokenizer`: its fast tokenizer.
-        name: what it was loaded as.
+        name: what it was loaded as; of a folder the last part of its path, since results are passed on.
         task: ``causal``, ``masked``, ``seq2seq``, ``sequence_classification``, ``token_classification``, ``backbone``.
         neurons_to_inhibit, neurons_to_induce: the original library's switches, layer -> neurons: from the last
             position of the prompt on, they are set to 0, or multiplied by 10, in all that is generated from now on.
@@ -53,7 +54,8 @@ class LanguageModel:
     ) -> None:
         self.model: Any = model
         self.tokenizer = tokenizer
-        self.name = name or getattr(model.config, "name_or_path", "") or type(model).__name__
+        name = str(name or getattr(model.config, "name_or_path", "") or type(model).__name__)
+        self.name = Path(name).resolve().name if Path(name).is_absolute() or Path(name).is_dir() else name
         self.task = task
         self.neurons_to_inhibit: dict[Any, Sequence[int]] = {}
         self.neurons_to_induce: dict[Any, Sequence[int]] = {}
@@ -105,7 +107,7 @@ class LanguageModel:
             require_causal(self.model, ids[:16])
             self._causal = True
 
-    @functools.cached_property
+    @guard.cached_property
     def structure(self) -> tuple[Structure | None, str]:
         """The declared layout of the model, None if there is none, and where it comes from."""
         if self._model_config is not None:
@@ -113,7 +115,7 @@ class LanguageModel:
         entry = lookup.find(self.model_type)
         return (entry.structure, entry.source) if entry else (None, "")
 
-    @functools.cached_property
+    @guard.cached_property
     def architecture(self) -> Architecture:
         """Where the parts of the model are: as declared; else detected and proven, which is said once.
 
@@ -135,7 +137,7 @@ class LanguageModel:
 
         return detected(self.model, self.task)
 
-    @functools.cached_property
+    @guard.cached_property
     def stack(self) -> str:
         """The stack whose tokens a run's positions count."""
         structure = self.structure[0]

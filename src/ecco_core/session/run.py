@@ -90,8 +90,7 @@ class Run(ClassicRun):
         Raises:
             AnalysisNotFoundError, OptionError, TargetError: bad input. PluginError: the analysis failed.
         """
-        with torch.inference_mode(False):  # gradients are needed also where the caller wants none
-            return running.analyze(name, self, **options)
+        return running.analyze(name, self, **options)
 
     def capture(
         self,

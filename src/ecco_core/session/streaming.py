@@ -15,18 +15,19 @@ class Streamer:
     """What ``generate`` hands token ids to: those that it starts from, then those that it adds. Close it in the end."""
 
     def __init__(self, lm: Any, prompts: list[list[int]], options: dict[str, Any], stream: bool) -> None:
-        self._ids, self._said, self._due, self._place = list[int](), "", 0.0, str(time.time_ns())
+        self._ids, self._said, self._due, self._place = list[int](), "", 0.0, ""
         self._run_of: Any = lambda ids: lm._run(prompts[0], ids[len(prompts[0]) if lm.task == "causal" else 0 :])
         if convert(stream, bool, "stream"):
-            if len(prompts) > 1 or (options.get("num_beams") or 1) > 1 or "streamer" in options:
+            if len(prompts) > 1 or options.get("num_beams") not in (None, 1) or "streamer" in options:
                 raise OptionError("stream=True shows one answer as it comes: give one prompt, no beams, no streamer.")
             options["streamer"] = self
 
     def put(self, tokens: Any) -> None:
         """Show the run so far, if it ends in a whole character; this takes a tenth of the time, at most."""
         self._ids += tokens.flatten().tolist()
-        if (start := time.monotonic()) >= self._due and not (run := self._run_of(self._ids)).text.endswith("\ufffd"):
-            self._show(run)
+        if (start := time.monotonic()) >= self._due:
+            if not (run := self._run_of(self._ids)).text.endswith("\ufffd"):
+                self._show(run)
             self._due = start + max(0.1 * rendering.in_notebook(), 10 * (time.monotonic() - start))
 
     def end(self) -> None:
@@ -41,7 +42,8 @@ class Streamer:
         if rendering.in_notebook():
             from IPython.display import display
 
-            display(run, display_id=self._place, update=self._due > 0)
+            shown, self._place = self._place, self._place or str(time.time_ns())
+            display(run, display_id=self._place, update=bool(shown))
         elif (known := run.output_text.startswith(self._said)) or end:  # stray bytes may change what came before them
             new = run.output_text.removeprefix(self._said) if known else f"\n{run.output_text}"
             print("\n".join(map(visible, new.split("\n"))), end=end, flush=True)

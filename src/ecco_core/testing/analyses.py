@@ -141,7 +141,10 @@ class AnalysisContract(TargetContract):
                 broken(who, f"it was to refuse with {self.refuses[who]!r}, found {found}", "Take it out of refuses.")
             return
         if isinstance(made.error, OptionError):
-            broken(who, str(made.error), f"Set options = {{...}} in {type(self).__name__}.")
+            mend = f"Set options = {{...}} in {type(self).__name__}."
+            if offer.spec.inputs == "runs":
+                mend += " ctx.positions are the first run's: use run.resolve_positions(ctx.options['positions'])."
+            broken(who, str(made.error), mend)
         if made.error is not None:
             broken(who, f"it raises {one_line(made.error)}", "Mend it, or give options that it works with.")
         if not isinstance(made.result, Result) or offer.spec.produces not in made.result.kinds():
@@ -213,6 +216,12 @@ class AnalysisContract(TargetContract):
         short = [self._read(first.lm, text) for text in prompts]
         for what, runs in (("one token", short[:2]), (f"{size} tokens and nothing generated", short[2:])):
             self._finite(offer, self._call(offer, runs, what), what)
+
+    def test_other_sites(self, offer: Offer[AnalysisSpec]) -> None:
+        """A site outside of layers (embedding) or with other axes (pattern): a finite result, or an EccoError."""
+        if "sites" in offer.spec.takes and not self._unreadable(offer):
+            for site in ("embedding", "pattern"):
+                self._finite(offer, self._call(offer, self._replays(), f"site={site!r}", site=site), f"site={site!r}")
 
     def test_no_number_is_said(self, offer: Offer[AnalysisSpec]) -> None:
         """A model whose weights are NaN: an EccoError that says so, or a finite result; never NaN in silence."""
@@ -299,18 +308,20 @@ class AnalysisContract(TargetContract):
     def _alone(self, offer: Offer[AnalysisSpec]) -> Made:
         return self._call(offer, self._replays(), "alone")
 
-    def _compute(self, offer: Offer[AnalysisSpec], runs: Sequence[Any]) -> Any:
+    def _compute(self, offer: Offer[AnalysisSpec], runs: Sequence[Any], **more: Any) -> Any:
         """Call the function itself, so that what it raises is seen as it is."""
         from ecco_core.running import Context
 
         spec, function = offer.spec, self.target(offer)
         some = runs[: {"run": 1, "pair": 2}.get(spec.inputs, len(runs))]
-        values = fill(self._options(spec), self.given(spec, some), of=f"the analysis {spec.name!r}")
+        if spec.inputs == "runs":  # the longest first: its positions are not those of all
+            some = sorted(some, key=len, reverse=True)
+        values = fill(self._options(spec), self.given(spec, some) | more, of=f"the analysis {spec.name!r}")
         context = Context(some, spec, values)
         result = function(context, **{option: values[option] for option in options_of(function)})
         return attrs.evolve(result, notes=(*result.notes, *context.notes)) if isinstance(result, Result) else result
 
-    def _call(self, offer: Offer[AnalysisSpec], runs: Sequence[Any], what: str, seed: int = 0) -> Made:
+    def _call(self, offer: Offer[AnalysisSpec], runs: Sequence[Any], what: str, seed: int = 0, **more: Any) -> Made:
         """Call it once, and keep what came of it; `seed` starts the generators that it must not use."""
         key = (f"{offer.distribution}:{offer.spec.name}", what)
         if key not in self._made:
@@ -319,7 +330,7 @@ class AnalysisContract(TargetContract):
             comparing.reseeded(seed)
             generators = comparing.state_of_generators()
             try:
-                made.result = self._compute(offer, runs)
+                made.result = self._compute(offer, runs, **more)
             except Exception as error:
                 made.error = error
             made.drawn = comparing.changed(generators, comparing.state_of_generators())

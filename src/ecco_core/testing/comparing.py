@@ -35,6 +35,7 @@ def leaves(value: Any, path: str = "") -> Iterator[tuple[str, Any]]:
         for field in attrs.fields(type(value)):
             yield from leaves(getattr(value, field.name), f"{path}.{field.name}".lstrip("."))
     elif isinstance(value, Mapping):
+        yield f"{path} (keys)", len(value)
         for key, one in value.items():
             yield from leaves(one, f"{path}[{key!r}]")
     elif isinstance(value, (tuple, list)):
@@ -112,7 +113,9 @@ def _mislabelled(name: str, array: LabelledArray, n_layers: int) -> Iterator[str
     for dim, labels in array.coords.items():
         if len(set(labels)) < len(labels):
             yield f"two places along {dim!r} of {name} have one label, {labels[:4]}…"
-        if dim == "layer" and any(type(layer) is int and not 0 <= layer < n_layers for layer in labels):
+        if dim == "layer" and any(
+            isinstance(layer, (int, np.integer)) and not 0 <= layer < n_layers for layer in labels
+        ):
             yield f"layers of {name} are labelled {labels}, the model has 0 to {n_layers - 1}"
 
 
@@ -129,6 +132,8 @@ def state_of_model(model: Any) -> dict[str, Any]:
         found[f"hooks on {name or 'the model'}"] = sum(map(len, hooks))
         found[f"forward of {name or 'the model'}"] = vars(module).get("forward")
     found["the config"] = repr(model.config)
+    found["the way of attention"] = getattr(model.config, "_attn_implementation", None)
+    found["the settings of generating"] = repr(getattr(model, "generation_config", None))
     return found
 
 
@@ -139,6 +144,7 @@ def state_of_process() -> dict[str, Any]:
     return {
         "torch's gradient mode": torch.is_grad_enabled(),
         "torch's default dtype": torch.get_default_dtype(),
+        "torch's default device": torch.get_default_device(),
         "numpy's error handling": tuple(np.geterr().items()),
     }
 

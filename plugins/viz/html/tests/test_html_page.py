@@ -17,7 +17,6 @@ from ecco_html.escape import direction, escaped, laid_out, number, script_json
 from ecco_html.heat_map import MOST_CELLS, MOST_COLUMNS, Scale
 from html_results import (
     HOSTILE,
-    ORIGIN,
     class_scores,
     contrast_scores,
     every_kind,
@@ -222,16 +221,6 @@ def test_table_cells_are_escaped():
 )  # fmt: skip
 def test_number(value, text):
     assert number(value) == text
-
-
-@pytest.mark.parametrize(("model", "shown"), [
-    ("/home/someone/models/mine", "mine"), ("C:\\Users\\someone\\mine", "mine"), ("./mine", "mine"),
-    ("~/mine/", "mine"), ("org/name", "org/name"), ("tiny:prose", "tiny:prose"), ("", ""), ("/", "/"),
-])  # fmt: skip
-def test_a_page_does_not_tell_where_a_users_folders_are(model, shown):
-    html = small_scores(provenance=attrs.evolve(ORIGIN, model=model)).to_html()
-    assert f'<div class="quiet">integrated_gradients{f" · {shown}" if shown else ""}</div>' in html
-    assert "someone" not in html
 
 
 def test_plus_sign():

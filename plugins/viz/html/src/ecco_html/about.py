@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator
 
 from ecco_core import Provenance, Result
@@ -19,17 +18,10 @@ def stack_of(result: Result) -> str:
     return str(result.provenance.options.get("stack") or "")
 
 
-def model_of(origin: Provenance) -> str:
-    """The model's name; of one that was opened from a folder only the last part, for pages are passed on."""
-    parts = [part for part in re.split(r"[/\\]", origin.model) if part]
-    path = len(parts) > 2 or origin.model.startswith(("/", "~", ".")) or "\\" in origin.model
-    return parts[-1] if parts and path else origin.model
-
-
 def head(result: Result, lines: tuple[str, ...] = ()) -> str:
     """Title, one line on the method and model, further `lines`, and the notes."""
     origin = result.provenance
-    made = " · ".join(escaped(part) for part in (origin.analysis, model_of(origin), *origin.interventions) if part)
+    made = " · ".join(escaped(part) for part in (origin.analysis, origin.model, *origin.interventions) if part)
     subtitle = [f'<div class="quiet">{text}</div>' for text in (made, *map(escaped, lines)) if text]
     title = (
         '<div class="title" role="heading" aria-level="3" style="font-weight:bold;font-size:1.15em">'
@@ -67,7 +59,7 @@ def _origin(result: Result, *, named: bool) -> str:
 def _facts(origin: Provenance) -> Iterator[tuple[str, str]]:
     yield "analysis", origin.analysis
     yield "made by", origin.plugin
-    yield "model", model_of(origin)
+    yield "model", origin.model
     yield "architecture", origin.model_type
     yield "changed by", ", ".join(origin.interventions)
     yield "options", ", ".join(f"{k}={v!r}" for k, v in origin.options.items())
