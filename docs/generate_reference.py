@@ -67,10 +67,17 @@ def _entry(package: Any, name: str, module: str) -> str:
     found = package[f"{module}.{name}"] if module != name else package[name]
     parts = [f"### `{name}`\n", _code(found), _said(found)]
     if found.is_class or found.is_module:
-        for member in found.members.values():
-            if not member.is_alias and member.is_function and _shown(member.name) and member.docstring:
+        members = [m for m in found.members.values() if not m.is_alias and _shown(m.name) and m.docstring]
+        read = [f"- `{m.name}`: {_plain(m.docstring.value.splitlines()[0])}" for m in members if _is_property(m)]
+        parts += ["**Properties**\n", "\n".join(read) + "\n"] if read else []
+        for member in members:
+            if member.is_function and not _is_property(member):
                 parts += [f"#### `{name}.{member.name}`\n", _code(member, f"{name}."), _said(member)]
     return "\n".join(part for part in parts if part)
+
+
+def _is_property(member: Any) -> bool:
+    return "property" in member.labels or any("property" in str(d.value) for d in getattr(member, "decorators", ()))
 
 
 def _code(found: Any, before: str = "") -> str:

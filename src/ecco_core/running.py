@@ -124,12 +124,12 @@ class Context:
 
     @property
     def layers(self) -> tuple[int, ...]:
-        """The layers that were asked for, as numbers from 0; all of them by default."""
+        """The layers of the first run that were asked for, as numbers from 0; all of them by default."""
         return self.run.resolve_layers(self.options.get("layers"))
 
     @property
     def positions(self) -> tuple[int, ...]:
-        """The positions that were asked for, as numbers from 0; all of them by default."""
+        """The positions of the first run that were asked for, as numbers from 0; all of them by default."""
         return self.run.resolve_positions(self.options.get("positions"))
 
     def capture(self, *sites: str, layers: int | Sequence[int] | None = None, run: Run | None = None) -> Capture:
