@@ -142,6 +142,20 @@ def test_tokenized_texts(lm):
         _ = rows[0].ranking
 
 
+def test_the_originals_names_of_first_arguments(lm):
+    text = "The captain is called"
+    said = lm.generate(text, 3, do_sample=False).text
+    again = ecco.LM(lm.model, lm.tokenizer, "mine", {})
+    assert (again.name, again.task) == ("mine", lm.task)
+    assert again.generate(input_str=text, generate=3, do_sample=False).text == said
+    assert lm(input_tokens=lm.tokenizer([text], return_tensors="pt")).text == text
+    for call in (lm.generate, lm):
+        with pytest.raises(ecco.PromptError, match="empty"):
+            call()
+    with pytest.raises(ecco.ModelNotFoundError, match="empty"):
+        ecco.from_pretrained()
+
+
 @pytest.fixture(scope="module")
 def answer():
     return ecco.from_pretrained("tiny:seq2seq").generate(

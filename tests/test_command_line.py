@@ -261,7 +261,7 @@ def test_methods_of_several_texts_take_them_one_by_one_or_from_a_file(tmp_path):
         (["saliency", "-t", "a", "-g", "temperature"], "'temperature' is not written as name=value"),
         (["saliency", "-t", "a", "-g", "text=b"], "text is given with -t."),
         (["saliency", "-t", "a", "-g", "no_such=1"], "no_such"),
-        (["saliency", "-t", "a", "-n", "-1"], "max_new_tokens counts from 0"),
+        (["saliency", "-t", "a", "-n", "-1"], "-1 is not in the range x>=0"),
         (["saliency", "-t", "a", "--device", "abacus"], "cannot be put on the device 'abacus'"),
         (["apply_probe", "-t", "a", "--fitted", "{binary}"], "binary.txt' "),
     ],

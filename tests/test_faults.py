@@ -75,7 +75,7 @@ def test_half_of_the_memory_gives_the_same_numbers(run, method, error):
     with Memory(enough.largest // 2, error) as half:
         found = values()
     assert half.refused
-    np.testing.assert_allclose(found, expected, atol=1e-6 * np.abs(expected).max())
+    np.testing.assert_allclose(found, expected, atol=1e-5 * np.abs(expected).max())  # float32 rounds by the batch
 
 
 def test_several_texts_are_read_in_smaller_batches(run):

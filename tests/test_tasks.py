@@ -313,7 +313,7 @@ def test_a_folder_is_opened_for_the_task_of_its_class_or_for_another_that_it_ser
         ecco.from_pretrained(str(tmp_path / "bert-masked"), task="mask")
     with pytest.raises(ecco.ArchitectureError, match="cannot be opened for the task 'seq2seq'"):
         ecco.from_pretrained(str(tmp_path / "bert-masked"), task="seq2seq")
-    with pytest.raises(ecco.ArchitectureError, match="is a masked model; it cannot be opened for the task 'causal'"):
+    with pytest.raises(ecco.ArchitectureError, match="is a masked model; it cannot be opened for 'causal'"):
         ecco.from_pretrained((open_tiny("bert", "masked").model, lm.tokenizer), task="causal")
 
 

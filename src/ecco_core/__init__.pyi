@@ -61,7 +61,7 @@ from .plugin.specs import (
 )
 from .running import Context as Context, analyze as analyze, options_for as options_for
 from .session.language_model import LanguageModel as LanguageModel
-from .session.opening import from_pretrained as from_pretrained
+from .session.opening import LM as LM, from_pretrained as from_pretrained
 from .session.run import Run as Run, Runs as Runs
 
 __version__: str

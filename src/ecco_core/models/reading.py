@@ -105,9 +105,7 @@ def as_tokens(tensor: torch.Tensor, site: str, feed: Feed, stack: str) -> torch.
     batch, tokens = feed.ids[stack].shape
     if tensor.shape[:2] == (batch, tokens) or tensor.shape[0] == batch * tokens:  # OPT's neurons, routers
         return tensor.reshape(batch, tokens, -1)
-    raise ArchitectureError(
-        f"What is read as {site} has the shape {tuple(tensor.shape)}; expected {batch} × {tokens} tokens along it."
-    )
+    raise ArchitectureError(f"{site} has the shape {tuple(tensor.shape)}; expected {batch} × {tokens} tokens along it.")
 
 
 def _cut(tensor: torch.Tensor, site: str, feed: Feed, stack: str, n: int) -> torch.Tensor:

@@ -155,7 +155,7 @@ class LanguageModel:
 
     def generate(
         self,
-        text: Text | Sequence[Text],
+        text: Text | Sequence[Text] = "",
         max_new_tokens: int | None = None,
         *,
         output: str | None = None,
@@ -184,7 +184,7 @@ class LanguageModel:
         """
         if self.task not in GENERATING:
             raise OptionError(f"A {self.task} model does not generate; lm(text) reads a text with it.")
-        several = _is_batch(text)
+        several = _is_batch(text := options.pop("input_str", text))  # the original's name
         if output is not None:
             if several:
                 raise OptionError("output belongs to one prompt; give prompts that have one each by themselves.")
@@ -198,12 +198,12 @@ class LanguageModel:
             runs = self._generated(prompts, *checked, options)
         return Runs(runs) if several else runs[0]
 
-    def __call__(self, text: Text | Sequence[Text] | Mapping[str, Any]) -> Any:
+    def __call__(self, text: Text | Sequence[Text] | Mapping[str, Any] = "", *, input_tokens: Any = None) -> Any:
         """Return a run of a text as it stands, without generating; Runs for a list of texts.
 
-        What the tokenizer makes of texts is taken too, as in the original library.
+        What the tokenizer makes of texts is taken too, as in the original library, which calls it `input_tokens`.
         """
-        if isinstance(text, Mapping):
+        if isinstance(text := text if input_tokens is None else input_tokens, Mapping):
             rows = ids_of(text)
             for ids in rows:
                 self._check_length(len(ids), 0)

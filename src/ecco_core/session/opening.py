@@ -25,7 +25,7 @@ _UNUSED = ("position_ids", "pooler.dense.weight", "pooler.dense.bias")
 
 
 def from_pretrained(
-    model: str | Path | tuple[Any, Any],
+    model: str | Path | tuple[Any, Any] = "",
     *,
     task: str | None = None,
     model_config: Mapping[str, Any] | str | Path | None = None,
@@ -54,6 +54,7 @@ def from_pretrained(
         ModelNotFoundError: nothing is there by that name. ArchitectureError: it cannot be opened for the task.
         PromptError: its tokenizer has no fast version.
     """
+    model = options.pop("hf_model_id", model)  # the original's name
     options = {name: value for name, value in options.items() if name not in _ORIGINALS}
     if task is not None and task not in TASKS:
         raise OptionError(f"No task {task!r}.{did_you_mean(str(task), TASKS)} There are: {listed(TASKS)}.")
@@ -69,15 +70,18 @@ def from_pretrained(
     fast_backend(tokenizer)
     found = task_of(loaded)
     if task not in (None, found, "backbone"):
-        raise ArchitectureError(
-            f"{type(loaded).__name__} is a {found} model; it cannot be opened for the task {task!r}."
-        )
+        raise ArchitectureError(f"{type(loaded).__name__} is a {found} model; it cannot be opened for {task!r}.")
     lm = LanguageModel(loaded, tokenizer, name, task=task or found, model_config=model_config)
     device = "cuda" if gpu and device is None and torch.cuda.is_available() else device
     if device is not None:
         with saying(f"The model cannot be put on the device {device!r}", OptionError):
             lm.model.to(device)
     return lm
+
+
+def LM(model: Any, tokenizer: Any, model_name: str = "", config: Any = None, **_: Any) -> LanguageModel:  # noqa: N802
+    """The original's way to open what is loaded; see `from_pretrained`."""
+    return LanguageModel(model, tokenizer, model_name, task=task_of(model), model_config=config or None)
 
 
 def task_of(model: Any) -> str:

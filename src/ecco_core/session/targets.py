@@ -70,9 +70,7 @@ def _masked(run: Run, wanted: list[int | str] | None, contrast: Contrast, score:
         raise TargetError(f"The tokenizer of {run.lm.name} has no mask token, so no place can be masked.")
     masks = [p for p, token in enumerate(run.tokens.ids) if token == mask]
     if wanted is None and not masks:
-        raise TargetError(
-            f"The text holds no {run.lm.tokenizer.mask_token}; name positions to mask and to explain, as targets=[3]."
-        )
+        raise TargetError(f"The text holds no {run.lm.tokenizer.mask_token}; name positions to mask, as targets=[3].")
     places = _places(run, wanted or list(masks), end=False)
     against = None if contrast is None else run.token_id(contrast, "contrast")
     return [_token(run, p, upto, against, score, chosen=True, filled=p in masks) for p, upto in places]
