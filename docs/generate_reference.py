@@ -37,7 +37,7 @@ HEAD = """# API reference
 
 <!-- written by docs/generate_reference.py -->
 
-The public names of `ecco_core`, read from their docstrings ([what is public, and what that means](api-policy.md)).
+The public names of `ecco_core`, read from their docstrings ([what is public, and what that means](api_policy.md)).
 Analyses have [pages of their own](methods/index.md); the numerics of each plugin, functions on plain arrays, are
 described in its README.
 """
