@@ -86,6 +86,14 @@ def found(tmp_path_factory):
     plugins.cache_clear()
 
 
+def test_what_a_fault_left_in_a_model_spoils_no_later_check(found):
+    model = models.language_model("gpt2", "causal").model
+    assert not model.training
+    assert not model.generation_config.do_sample
+    assert not any(module._forward_hooks for module in model.modules())
+    assert model.transformer.wpe.weight.abs().max() < 1
+
+
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_good_plugin_keeps_every_promise(found, kind):
     assert not found.collected

@@ -147,3 +147,9 @@ def test_the_heat_map_of_scores_tells_the_stacks_apart():
     assert block.values.labels("source")[2:4] == ("encoder 2  [MASK]", "decoder 0 We")
     (block,) = scores({"position": 1, "token_id": 1, "text": "VERB", "kind": "class"}).blocks()
     assert block.values.labels("source")[1] == "1  met"
+
+
+def test_a_setting_may_be_a_table():
+    weights = np.arange(6.0, dtype=np.float16).reshape(2, 3)
+    fitted = ecco.Fitted(parameters={"weight": weights}, settings={"scale": weights[0], "steps": np.int64(3)})
+    assert "[0. 1. 2.]" in rendering.plain_text(fitted)

@@ -215,7 +215,7 @@ def _heat(block: Heat) -> Iterator[str]:
 
 
 def _cell(value: Any) -> str:
-    if not isinstance(value, float) and not hasattr(value, "dtype"):
+    if not isinstance(value, (float, np.number, np.bool_)):
         return visible(str(value))
     number = float(value)  # float16 would overflow
     return f"{number + 0.0:.0f}" if abs(number) < 1e6 and number.is_integer() else f"{number:.4g}"

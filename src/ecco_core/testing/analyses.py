@@ -104,6 +104,13 @@ class AnalysisContract(TargetContract):
         """The options given to one analysis of these runs: those of `options` that it takes."""
         return {name: value for name, value in self.options.items() if name in self._options(spec)}
 
+    @classmethod
+    def teardown_class(cls) -> None:
+        """Where a call changed its model, let the checks of other plugins start from a new one."""
+        if any(made.changed for made in cls._made.values()):
+            models.language_model.cache_clear()
+            _spoiled.cache_clear()
+
     # The promises.
 
     def test_options_are_explicit(self, offer: Offer[AnalysisSpec]) -> None:
