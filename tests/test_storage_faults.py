@@ -647,3 +647,46 @@ def test_what_a_plugins_kind_holds_is_loaded_whatever_it_is_annotated_with(tmp_p
     (tmp_path / "x.ecco").write_bytes(field(header, tree, data, notes=[5]))  # a field of core's is looked at still
     with pytest.raises(ecco.StorageError, match="notes of Odd"):
         ecco.load(tmp_path / "x.ecco")
+
+
+NASTY = "<b id=nasty>\x1b[2J\u202e"
+ACTS = {
+    "text/plain": re.compile("\x1b|\u202e"),
+    "text/x-ansi": re.compile("\x1b\\[2J|\u202e"),
+    "text/html": re.compile(r"<b id=nasty>|\x1b|\u202e|<script[^>]*>[^<]*(?<!\\)\\u202e"),  # JSON's escape acts
+}
+
+
+def texts_within(tree, path=()):
+    """The path of each text in the tree of a saved result, and of what has a name there."""
+    for key, value in tree.items() if isinstance(tree, dict) else enumerate(tree):
+        yield (*path, key)
+        if isinstance(value, (dict, list)):
+            yield from texts_within(value, (*path, key))
+
+
+@pytest.mark.parametrize("kind", range(len(EACH)), ids=[type(result).__name__ for result in EACH])
+def test_each_text_of_a_result_is_inert_wherever_it_is_shown(files, tmp_path, kind):
+    header, tree, data = parts_of(files[kind])
+    shown = 0
+    for *parents, last in texts_within(tree):
+        changed_tree = copy.deepcopy(tree)
+        place = changed_tree
+        for key in parents:
+            place = place[key]
+        if isinstance(place[last], str):
+            place[last] = NASTY
+        elif isinstance(last, str):
+            place[NASTY] = place.pop(last)
+        else:
+            continue
+        (path := tmp_path / "x.ecco").write_bytes(content_of(header, changed_tree, data))
+        try:
+            result = ecco.load(path)
+        except ecco.StorageError:
+            continue
+        for medium, acts in ACTS.items():
+            page = render(result, medium)
+            assert not (found := acts.search(page)), (medium, parents, last, page[found.start() - 100 : found.end()])
+            shown += "\\u202e" in page
+    assert shown > 1

@@ -166,7 +166,7 @@ def plain_text(result: Result) -> str:
 def _token_scores(scores: TokenScores) -> Iterator[str]:
     """Per target the sources that count most, strongest first."""
     errors, sign = scores.relative_error(), "+" if scores.signed else ""
-    yield f"scores: {scores.described}" + (f"; baseline: {visible(scores.baseline)}" if scores.baseline else "")
+    yield visible(f"scores: {scores.described}" + (f"; baseline: {scores.baseline}" if scores.baseline else ""))
     for i, (target, row) in enumerate(zip(scores.targets[:MOST_ROWS], scores.values.values)):
         tokens = None if target.kind == "token" else scores.tokens.get(target.stack)
         there = f" {visible(tokens.labels[target.position])!r}" if tokens and target.position < len(tokens) else ""
@@ -180,7 +180,7 @@ def _token_scores(scores: TokenScores) -> Iterator[str]:
         strongest = [j for j in sorted(range(len(row)), key=lambda j: -abs(row[j]))[:MOST_COLUMNS] if row[j]]
         for j in strongest:
             source = scores.sources[j]
-            stack = f"{source.stack} " if len(scores.tokens) > 1 else ""
+            stack = f"{visible(source.stack)} " if len(scores.tokens) > 1 else ""
             yield f"  {row[j]:{sign}10.4g}  {stack}{source.positions[0]:>4} {visible(source.text)!r}"
         if len(row) > MOST_COLUMNS:
             yield f"  {row.sum() - row[strongest].sum():{sign}10.4g}  in the {len(row) - MOST_COLUMNS} other sources"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from ecco_core import Provenance, Result
+from ecco_core import Provenance, Result, visible
 from ecco_html.escape import escaped
 
 
@@ -15,7 +15,7 @@ def title_of(result: Result) -> str:
 
 def stack_of(result: Result) -> str:
     """The stack whose positions a result's are, as far as it is known; else empty."""
-    return str(result.provenance.options.get("stack") or "")
+    return visible(str(result.provenance.options.get("stack") or ""))
 
 
 def head(result: Result, lines: tuple[str, ...] = ()) -> str:

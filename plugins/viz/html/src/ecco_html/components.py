@@ -30,7 +30,7 @@ def parts(result: Components) -> Iterator[Part]:
     """A line for each component, then the text; and what a kind of its own adds about how many there should be."""
     values = np.asarray(result.values.values, dtype=np.float64)[:MOST_COMPONENTS]
     down, across = result.values.dims
-    names = [f"{down} {visible(str(label))}" for label in result.values.labels(down)[:MOST_COMPONENTS]]
+    names = [visible(f"{down} {label}") for label in result.values.labels(down)[:MOST_COMPONENTS]]
     texts = _texts(result)
     positions = [Label.of(across, label).position for label in result.values.labels(across)]
     stack = stack_of(result)

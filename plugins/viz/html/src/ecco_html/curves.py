@@ -51,7 +51,7 @@ def drawing(result: Curves, *, ranks: bool = False) -> Part:
     levels = np.array([[y.share(value) for value in row] for row in values])
     data = {
         "names": [visible(str(name)) for name in result.values.labels(down)[:MOST_CURVES]],
-        "places": [f"{across} {visible(str(label))}" for label in result.values.labels(across)],
+        "places": [visible(f"{across} {label}") for label in result.values.labels(across)],
         "values": [[short(value, 3) for value in row] for row in values.tolist()],
         "levels": [[short(level, 3) for level in row] for row in levels.tolist()],
         "ends": None if bands[0] is None or bands[1] is None else [

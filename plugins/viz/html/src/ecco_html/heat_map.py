@@ -87,7 +87,7 @@ class Label:
             gap = "" if text.startswith(" ") else " "
             return cls(f"<small>{position}</small>{gap}{escaped(text)}", f"{dim} {position} {told}", int(position))
         words = quoted(str(label)) if dim == "token" else visible(str(label))
-        return cls(escaped(label), f"{dim} {words}".strip() if dim else "")
+        return cls(escaped(label), f"{visible(dim)} {words}".strip() if dim else "")
 
 
 def heat_map(
@@ -165,7 +165,7 @@ def _places(axes: list[list[Label]], stack: str) -> dict[str, Any]:
     """Which token of the run each row or column is."""
     for placed, axis in enumerate(axes):
         if any(label.position is not None for label in axis):
-            places = [None if label.position is None else f"{stack}-{label.position}" for label in axis]
+            places = [None if label.position is None else f"{visible(stack)}-{label.position}" for label in axis]
             return {"placed": placed, "places": places}
     return {"placed": 0, "places": None}
 

@@ -42,7 +42,7 @@ def payload(scores: TokenScores, *, shared: bool) -> dict[str, Any]:
             for i, t in enumerate(scores.targets)
         ],
         "key": wording.key(scores, alive=True),
-        "names": stacks,
+        "names": [visible(stack) for stack in stacks],
         "sources": [_source(j, s, scores) for j, s in enumerate(scores.sources)],
         "rows": [pack(np.trim_zeros(row, "b"), strongest(row)) if packed else _digits(row) for row in values],
     }

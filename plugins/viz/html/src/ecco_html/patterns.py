@@ -43,8 +43,8 @@ def parts(result: Patterns) -> Iterator[Part]:
     assert isinstance(matrix.data, dict)
     data = {
         "grid": matrix.data | {"invite": "a box to see which token attends to which", "joint": "attention"},
-        "layers": [f"layer {visible(str(label))}" for label in result.values.labels("layer")],
-        "heads": [f"head {visible(str(label))}" for label in result.values.labels("head")],
+        "layers": [f"layer {visible(str(label))}" for label in result.values.labels(result.values.dims[0])],
+        "heads": [f"head {visible(str(label))}" for label in result.values.labels(result.values.dims[1])],
         "tokens": [_texts(result.tokens.get(stack), size, most) for (_, stack), size in zip(stacks, sizes)],
         "causal": causal,
         "packed": [[pack(_flat(head, causal=causal), 1.0) for head in layer] for layer in values],

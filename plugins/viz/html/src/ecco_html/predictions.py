@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from ecco_core import LabelledArray, OptionError, Predictions
+from ecco_core import LabelledArray, OptionError, Predictions, visible
 from ecco_html import page
 from ecco_html.about import stack_of, title_of
 from ecco_html.escape import escaped, number, quoted
@@ -70,7 +70,7 @@ def parts(result: Predictions, *, low: float | None = None, high: float | None =
         "texts": [[quoted(str(text)) for text in row] for row in result.texts.values[: len(names)]],
         "values": [[number(value, 3) for value in row] for row in result.values.values[: len(names)]],
         "keys": _keys(result.ids or result.texts)[: len(names)],
-        "ranks": [str(rank) for rank in ranks],
+        "ranks": [visible(str(rank)) for rank in ranks],
     }
     yield Part(f'{ends}<div class="lists">{markup}</div>{rest}', "predictions", data if len(names) > 1 else None)
 
