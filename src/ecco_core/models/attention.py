@@ -60,8 +60,8 @@ def attending(model: Any) -> Iterator[None]:
     before = [(part, part.config._attn_implementation) for part in parts.values()]
     routed = any(map(routable, model.modules()))
     try:
-        if routed:
-            model.set_attn_implementation(NAME)
+        for part in [model, *parts.values()] if routed else []:  # transformers before 5.20 leaves T5's stacks out
+            part.set_attn_implementation(NAME)
         for part, name in before:
             if not routed and name == "sdpa":  # one that transformers does not switch looks into its config
                 part.config._attn_implementation = "eager"

@@ -135,19 +135,22 @@ def test_each_measure_is_its_definition_on_the_patterns(prose, measure):
 @pytest.mark.parametrize(("kind", "task"), [("mistral", "causal"), ("modernbert", "masked")])
 def test_the_null_sees_what_a_sliding_window_lets_it_see(open_tiny, kind, task):
     """A head that attends alike to all keys in its window, as the config says it."""
-    window = (
-        {"sliding_window": 3} if kind == "mistral" else {"local_attention": 4, "layer_types": ["sliding_attention"] * 2}
-    )
+    window = {"sliding_window": 3}
+    if kind == "modernbert":  # in transformers 5.15 it does not open without a layer of each type
+        window = {"local_attention": 4, "layer_types": ["sliding_attention", "full_attention"]}
     run = open_tiny(kind, task, **window)("the cat sat on the mat and the cat")
     n = len(run)
-    scores = run.analyze("head_scores", measure="previous_token")
+
+    def of_first_layer(measure):
+        null = run.analyze("head_scores", measure=measure).null.values
+        return null if kind == "mistral" else null[0]
+
     distance = np.arange(n)[:, None] - np.arange(n)
     seen = (distance >= 0) & (distance < 3) if task == "causal" else abs(distance) <= 2
     expected = np.mean([1 / seen[q].sum() for q in range(1, n)])
-    np.testing.assert_allclose(scores.null.values, expected)
-    entropies = run.analyze("head_scores", measure="entropy").null.values
+    np.testing.assert_allclose(of_first_layer("previous_token"), expected)
     counts = seen.sum(1)[1 if task == "causal" else 0 :]
-    np.testing.assert_allclose(entropies, np.log(counts).mean())
+    np.testing.assert_allclose(of_first_layer("entropy"), np.log(counts).mean())
 
 
 def test_layers_that_see_different_keys_have_a_null_each(open_tiny):
