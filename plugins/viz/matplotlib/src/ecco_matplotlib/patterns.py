@@ -27,7 +27,7 @@ def draw(sheet: Sheet, result: Patterns, *, view: str | None, layer: int | None,
     """
     if view not in (None, "matrix", "lines"):
         raise OptionError(f"view of attention takes 'matrix' or 'lines', found {view!r}.")
-    layers, heads = (list(result.values.labels(dim)) for dim in ("layer", "head"))
+    layers, heads = (list(result.values.labels(dim)) for dim in result.values.dims[:2])
     chosen = result.values.values
     if layer is not None:
         chosen = chosen[[_place("layer", layer, layers)]]

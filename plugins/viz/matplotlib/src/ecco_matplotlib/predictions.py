@@ -28,7 +28,7 @@ def draw(sheet: Sheet, result: Predictions) -> tuple[Any, Wanted, list[str], boo
     most = float(np.nanmax(values, initial=0.0)) or 1.0
     for ax, row in zip(panels.flat, chosen):
         _panel(sheet, ax, values[row, :bars], [words.token(t) for t in result.texts.values[row, :bars]], most, columns)
-        label = f"{dim} {words.token(result.values.labels(dim)[row])}"
+        label = f"{words.shown(dim)} {words.token(result.values.labels(dim)[row])}"
         ax.set_title(words.cut(label, LABEL, sheet.width / columns - 0.25), fontsize=LABEL)
     for ax in list(panels.flat)[len(chosen) :]:
         ax.set_axis_off()

@@ -28,8 +28,8 @@ def draw(sheet: Sheet, result: TokenGrid) -> tuple[Any, Wanted, list[str], bool]
     shapes = []
     for band, ax in enumerate(panels[:, 0]):
         part = slice(band * length, min((band + 1) * length, values.shape[1]))
-        name = across if band == bands - 1 else ""
-        painted = cells(sheet, ax, values[:, part], scale, (labels[0], labels[1][part]), (down, name), level=bands > 1,
+        names = words.shown(down), words.shown(across) if band == bands - 1 else ""
+        painted = cells(sheet, ax, values[:, part], scale, (labels[0], labels[1][part]), names, level=bands > 1,
                         upward=down == "layer")  # fmt: skip
         ax.set_xlim(-0.5, max(length if bands > 1 else 0, painted.shape[1]) - 0.5)
         shapes.append(painted.shape)
