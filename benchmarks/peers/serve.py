@@ -5,6 +5,7 @@ Runs in an environment of its own, with whatever versions of everything that has
 
 from __future__ import annotations
 
+import ctypes
 import gc
 import json
 import os
@@ -36,6 +37,7 @@ def forget_peak() -> None:
 def measured(work: Work, request: Mapping[str, Any]) -> dict[str, Any]:
     """Do a work once; returns its figures, with its arrays in the file that the request names."""
     gc.collect()
+    ctypes.CDLL(None).malloc_trim(0)  # what earlier work freed is given back, so that it does not hide what this takes
     forget_peak()
     base = memory("VmRSS")
     start, busy = time.perf_counter(), time.process_time()
