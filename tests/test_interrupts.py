@@ -248,11 +248,14 @@ def test_interrupts_that_do_not_wait_are_found_out(make_lm, tmp_path, monkeypatc
         monkeypatch.setattr(module, "patient", contextlib.nullcontext)
     place = Interrupts(make_lm("gpt2"), tmp_path)
     faults = []
-    for n in range(300):
-        faults += place.once("capture", random.Random(n), "call")[1]
+    for n in range(1500):
+        try:
+            faults += place.once("capture", random.Random(n), "call")[1]
+        except ecco.ArchitectureError:  # what was left of an earlier one reads the same site
+            faults.append("hooks")
         if "hooks" in faults and "attention" in faults:
             return
-    pytest.fail(f"of 300 interrupts at any call, none left hooks behind, or none another attention: {set(faults)}")
+    pytest.fail(f"of 1,500 interrupts at any call, none left hooks behind, or none another attention: {set(faults)}")
 
 
 class Long:

@@ -158,6 +158,9 @@ def main(arguments: list[str] | None = None) -> None:
         if COMPLETE not in os.environ:  # what is typed so far needs not be right
             click.echo(f"Error: {_one_line(str(error))}", err=True)
         sys.exit(2)
+    except UnicodeEncodeError as error:  # half of a character, which no file can be called
+        click.echo(f"Error: {visible(str(error.object))!r} holds what is no character.", err=True)
+        sys.exit(2)
     except BrokenPipeError:  # as by `head`
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(PIPE_CLOSED)

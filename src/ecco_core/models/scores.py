@@ -430,18 +430,18 @@ class ScoreModule(nn.Module):
         if self._read is not None:
             return logits.gather(-1, self._wanted[places].to(logits.device).expand(len(logits), 1, -1).mT)[..., 0]
         several = self._classes and getattr(self.model.config, "problem_type", "") == "multi_label_classification"
-        logprobs: torch.Tensor = torch.nn.functional.logsigmoid(logits) if several else logits.log_softmax(-1)
+        logsigmoid = torch.nn.functional.logsigmoid
+        logprobs = logits if self.score == "logit" else logsigmoid(logits) if several else logits.log_softmax(-1)
         if self.score == "entropy":
             return torch.sum(torch.special.entr(logprobs.exp()), dim=-1)
         if self.score == "kl" and self._own is None:
             return logprobs  # (batch, target, vocabulary), for `_compare`
         if self._own is not None:
             return torch.sum((own := self._own[places].to(logits.device)).exp() * (logprobs - own), dim=-1)
-        scored = logits if self.score == "logit" else logprobs
 
         def pick(ids: torch.Tensor) -> torch.Tensor:
             index = ids.to(logits.device).clamp(min=0).view(1, -1, 1).expand(len(logits), -1, 1)
-            picked = scored.gather(-1, index)[..., 0]
+            picked = logprobs.gather(-1, index)[..., 0]
             return picked.exp() if self.score == "prob" else picked
 
         contrast = self._contrast[places].to(logits.device)
