@@ -91,7 +91,7 @@ def tried(environment, constraints):
     wanted = [(project, ",".join(extras(project))) for project in PROJECTS]
     projects = [part for project, names in wanted for part in ("-e", f"{project}[{names}]" if names else f"{project}")]
     ran(environment, "pip", "install", "--quiet", "--constraint", environment / "constraints.txt", *TOOLS, *projects)
-    frozen = ran(environment, "pip", "freeze", "--exclude-editable").replace("_", "-")
+    frozen = ran(environment, "pip", "freeze", "--exclude-editable").lower().replace("_", "-")
     installed = dict(re.findall(r"^(\S+)==(\S+)$", frozen, re.MULTILINE))
     print({name: version for name, version in sorted(installed.items()) if name in lower_bounds()})
     left_out = [f"--ignore={path}" for path in LEFT_OUT]
