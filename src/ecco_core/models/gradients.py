@@ -15,7 +15,7 @@ import attrs
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
-CHUNK = 25  # targets per forward of a causal model: more share it, and their scores need more memory
+CHUNK = 20  # targets per forward of a causal model: more share it, and their scores need more memory
 BATCHED_ROWS = 400  # rows (cotangents × batch × tokens) at which a backward's matrix products are at full speed
 
 
