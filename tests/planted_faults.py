@@ -90,6 +90,12 @@ SITE = "    if not capture.layers(ctx.site) or capture.get(ctx.site, 0).dim() !=
 LAST, GUARD = "    grid = LabelledArray", "    if not np.isfinite(values).all():\n"
 RETURNED = '    return TokenGrid(title="Norms", quantity="norm", values=grid)\n'
 
+
+def to_the_model(deed: str) -> tuple[str, str, str]:
+    """The change that has the analysis do something to its model."""
+    return ("targets", LAST, f"    ctx.run.lm.model.{deed}\n{LAST}")
+
+
 #: Name of a fault -> the contract that finds it, the only check that does, and the changes: file, old text, new text.
 FAULTS = {
     "heavy_import": ("Analysis", "test_import_is_light", ("entry", "from pathlib", "import torch\nfrom pathlib")),
@@ -113,27 +119,15 @@ FAULTS = {
     "layers_from_one": (
         "Analysis", "test_dims_and_labels", ("targets", '"layer": ctx.layers', '"layer": [n + 1 for n in ctx.layers]'),
     ),
-    "attention_left": (
-        "Analysis", "test_inputs_are_untouched",
-        ("targets", LAST, '    ctx.run.lm.model.set_attn_implementation("eager")\n' + LAST),
-    ),
-    "settings_left": (
-        "Analysis", "test_inputs_are_untouched",
-        ("targets", LAST, "    ctx.run.lm.model.generation_config.do_sample = True\n" + LAST),
-    ),
+    "attention_left": ("Analysis", "test_inputs_are_untouched", to_the_model('set_attn_implementation("eager")')),
+    "settings_left": ("Analysis", "test_inputs_are_untouched", to_the_model("generation_config.do_sample = True")),
     "dims_of_another_kind": (
         "Analysis", "test_dims_and_labels",
         ("entry", '"TokenGrid"', '"Points"'), ("targets", "TokenGrid", "Points"), ("targets", 'quantity="norm", ', ""),
     ),
-    "hook_left": (
-        "Analysis", "test_inputs_are_untouched",
-        ("targets", LAST, "    ctx.run.lm.model.register_forward_hook(lambda *_: None)\n" + LAST),
-    ),
-    "mode_left": ("Analysis", "test_inputs_are_untouched", ("targets", LAST, "    ctx.run.lm.model.train()\n" + LAST)),
-    "weights_moved": (
-        "Analysis", "test_inputs_are_untouched",
-        ("targets", LAST, "    ctx.run.lm.model.transformer.wpe.weight.data[-1] += 1\n" + LAST),
-    ),
+    "hook_left": ("Analysis", "test_inputs_are_untouched", to_the_model("register_forward_hook(lambda *_: None)")),
+    "mode_left": ("Analysis", "test_inputs_are_untouched", to_the_model("train()")),
+    "weights_moved": ("Analysis", "test_inputs_are_untouched", to_the_model("transformer.wpe.weight.data[-1] += 1")),
     "capture_changed": (
         "Analysis", "test_inputs_are_untouched",
         ("targets", LAST, "    capture.get(ctx.site, 1).mul_(-1)\n" + LAST),

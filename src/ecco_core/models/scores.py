@@ -110,8 +110,10 @@ class ScoreModule(nn.Module):
         positions = torch.tensor([p for _, p in spans], device=self._device)
         self._rows = positions - 1 if self._shifted and read is None else positions
         self._classes = transcript.task == "sequence_classification"
-        devices = {stack: self.embeddings[stack].weight.device for stack in transcript.tokens}
-        self.ids = {s: torch.tensor(t.ids.tolist(), device=devices[s]) for s, t in transcript.tokens.items()}
+        self.ids = {
+            stack: torch.tensor(tokens.ids.tolist(), device=self.embeddings[stack].weight.device)
+            for stack, tokens in transcript.tokens.items()
+        }
         if self._shifted:  # what no target's prediction can see is left out
             self.ids[transcript.stack] = self.ids[transcript.stack][: int(self._rows.max()) + 1]
         self.n_sources = sum(len(ids) for ids in self.ids.values())
@@ -324,15 +326,24 @@ class ScoreModule(nn.Module):
         """
         coords = {"target": [target.position for target in self.targets]}
         missed = None if change is None else change - (values.sum(1) if total is None else total)
-        tokens, known = self.transcript.tokens, [(s, p) for s in self.stacks for p in range(len(self.ids[s]))]
         return TokenScores(
-            values=LabelledArray(values, ("target", "source"), coords), tokens=tokens, unit=unit, signed=signed,
-            sources=features or [Source(stack=s, positions=(p,), text=tokens[s].labels[p]) for s, p in known],
+            values=LabelledArray(values, ("target", "source"), coords),
+            tokens=self.transcript.tokens,
+            sources=features
+            or [
+                Source(stack=stack, positions=(p,), text=self.transcript.tokens[stack].labels[p])
+                for stack in self.stacks
+                for p in range(len(self.ids[stack]))
+            ],
             targets=[target.valued(float(value)) for target, value in zip(self.targets, target_values)],
+            n_input_tokens=self.transcript.n_input_tokens,
+            aggregation=aggregation,
+            signed=signed,
+            unit=unit,
             completeness=None if missed is None else LabelledArray(missed, ("target",), coords),
             change=None if change is None else LabelledArray(change, ("target",), coords),
-            aggregation=aggregation, baseline=baseline, n_input_tokens=self.transcript.n_input_tokens,
-        )  # fmt: skip
+            baseline=baseline,
+        )
 
     def run_part(
         self, embeddings: Sequence[torch.Tensor], places: torch.Tensor, *, split: bool, past: Any = None
@@ -420,17 +431,17 @@ class ScoreModule(nn.Module):
             return logits.gather(-1, self._wanted[places].to(logits.device).expand(len(logits), 1, -1).mT)[..., 0]
         several = self._classes and getattr(self.model.config, "problem_type", "") == "multi_label_classification"
         normed = nn.functional.logsigmoid if several else nn.LogSoftmax(-1)
-        logprobs = logits if self.score == "logit" else normed(logits)
+        scored = logits if self.score == "logit" else normed(logits)
         if self.score == "entropy":
-            return torch.sum(torch.special.entr(logprobs.exp()), dim=-1)
+            return torch.sum(torch.special.entr(scored.exp()), dim=-1)
         if self.score == "kl" and self._own is None:
-            return logprobs  # (batch, target, vocabulary), for `_compare`
+            return scored  # (batch, target, vocabulary), for `_compare`
         if self._own is not None:
-            return torch.sum((own := self._own[places].to(logits.device)).exp() * (logprobs - own), dim=-1)
+            return torch.sum((own := self._own[places].to(logits.device)).exp() * (scored - own), dim=-1)
 
         def pick(ids: torch.Tensor) -> torch.Tensor:
             index = ids.to(logits.device).clamp(min=0).view(1, -1, 1).expand(len(logits), -1, 1)
-            picked = logprobs.gather(-1, index)[..., 0]
+            picked = scored.gather(-1, index)[..., 0]
             return picked.exp() if self.score == "prob" else picked
 
         contrast = self._contrast[places].to(logits.device)

@@ -264,10 +264,13 @@ class Run(ClassicRun):
     def provenance(self) -> Provenance:
         """Where this run comes from: model, precision, device, interventions, versions."""
         return Provenance(
-            model=self.lm.name, model_type=self.lm.model_type, precision=self.lm.precision, device=str(self.lm.device),
+            model=self.lm.name,
+            model_type=self.lm.model_type,
+            precision=self.lm.precision,
+            device=str(self.lm.device),
             versions={name: version(name) for name in ("ecco-core", "torch", "transformers")},
             interventions=tuple(map(repr, self.under)),
-        )  # fmt: skip
+        )
 
     def label(self, token: int) -> str:
         """Return how a vocabulary entry reads inside of a text."""

@@ -21,20 +21,22 @@ SCORES = ("raw_attention", "attention_rollout", "attention_flow", "attention_nor
 CAUSAL = "the cat sat on the mat and the cat"
 
 
+def switch(model, kernel):
+    for part in model.modules():  # transformers before 5.20 leaves T5's stacks out
+        if hasattr(part, "set_attn_implementation"):
+            part.set_attn_implementation(kernel)
+
+
 def theirs(run, **options):
     """The model's own report of its patterns under its eager attention, each ``(layer, head, query, key)``."""
     model = run.lm.model
     before = model.config._attn_implementation
-    for part in model.modules():  # transformers before 5.20 leaves T5's stacks out
-        if hasattr(part, "set_attn_implementation"):
-            part.set_attn_implementation("eager")
+    switch(model, "eager")
     rows = run.lm.tensors(run.transcript)
     names = {"encoder": "input_ids", "decoder": "decoder_input_ids" if len(rows) > 1 else "input_ids"}
     with torch.no_grad():
         output = model(**{names[stack]: ids[None] for stack, ids in rows.items()}, output_attentions=True, **options)
-    for part in model.modules():
-        if hasattr(part, "set_attn_implementation"):
-            part.set_attn_implementation(before)
+    switch(model, before)
     found = {}
     for which, names in {
         "self": ("decoder_attentions", "attentions"),

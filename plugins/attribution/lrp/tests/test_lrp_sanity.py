@@ -71,15 +71,19 @@ def test_a_model_of_random_labels_has_other_maps(reviews, rule):
         parameter.requires_grad_(True)
     optimizer = torch.optim.Adam(model.parameters(), 1e-3)
     inputs = [lm.tokenizer(case["text"], return_tensors="pt") for case in cases]
-    for _ in range(15):
-        for each, label in zip(inputs, labels):
-            optimizer.zero_grad()
-            torch.nn.functional.cross_entropy(model(**each).logits, torch.tensor([int(label)])).backward()
-            optimizer.step()
+    loss, steps = 1.0, 0
+    while loss > 0.1 and steps < 300:  # over all of them at once: one by one, the last undoes what the first taught
+        optimizer.zero_grad()
+        losses = [
+            torch.nn.functional.cross_entropy(model(**each).logits, torch.tensor([int(label)]))
+            for each, label in zip(inputs, labels)
+        ]
+        torch.stack(losses).mean().backward()
+        optimizer.step()
+        loss, steps = max(losses).item(), steps + 1
+    assert loss <= 0.1
     model.eval().requires_grad_(False)
     other = ecco.from_pretrained((model, lm.tokenizer))
-    right = np.mean([int(model(**each).logits.argmax()) == label for each, label in zip(inputs, labels)])
-    assert right >= 0.9
     trained, memorised = maps(lm, cases, rule), maps(other, cases, rule)
     assert alike(trained, memorised) < 0.7
     assert found(memorised, cases) < found(trained, cases)
