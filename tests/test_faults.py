@@ -60,6 +60,9 @@ METHODS = {
     "deep_lift": {},
     "lrp": {"score": "logit"},
     "gradient_shap": {"n_samples": 4},
+    "integrated_gradients": {"n_steps": 5},
+    "layer_conductance": {"n_steps": 4},
+    "neuron_conductance": {"n_steps": 4, "unit": 3, "layer": 0},
 }
 
 

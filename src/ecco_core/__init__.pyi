@@ -41,6 +41,7 @@ from .errors import (
     StorageError as StorageError,
     TargetError as TargetError,
     did_you_mean as did_you_mean,
+    halving as halving,
 )
 from .models.interventions import (
     Intervention as Intervention,

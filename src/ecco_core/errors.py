@@ -5,8 +5,11 @@ from __future__ import annotations
 import contextlib
 import difflib
 import importlib
-from collections.abc import Iterable, Iterator
-from typing import Any
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import Any, TypeVar
+
+Part = TypeVar("Part")
+Done = TypeVar("Done")
 
 
 class EccoError(Exception):
@@ -91,6 +94,40 @@ def saying(what: str, kind: type[EccoError] = PluginError) -> Iterator[None]:
         raise
     except Exception as error:
         raise kind(f"{what}: {one_line(error)}") from error
+
+
+def halves(part: Any) -> list[Any]:
+    """Return the two halves of a sequence or tensor; of one of one, none."""
+    return [part[: len(part) // 2], part[len(part) // 2 :]] if len(part) > 1 else []
+
+
+def halving(
+    work: Callable[[Part], Done], parts: Iterable[Part], halve: Callable[[Part], Sequence[Part]] = halves
+) -> Iterator[Done]:
+    """Yield what `work` makes of each part, in order; where memory is not enough for one, of its halves instead.
+
+    Args:
+        halve: the halves of a part; none of what cannot be halved, whose error is raised then.
+    """
+    for whole in parts:
+        waiting = [whole]
+        while waiting:
+            part = waiting.pop()
+            try:
+                done = work(part)
+            except (RuntimeError, MemoryError) as error:
+                smaller = halve(part) if out_of_memory(error) else []
+                if not smaller:
+                    raise
+                waiting += reversed(smaller)
+            else:
+                yield done
+
+
+def out_of_memory(error: BaseException) -> bool:
+    """Whether memory ran out, as Python, CUDA or torch's allocator on the CPU say it."""
+    told = str(error).lower()
+    return isinstance(error, MemoryError) or "out of memory" in told or "can't allocate memory" in told
 
 
 def optional_library(name: str, why: str) -> Any:

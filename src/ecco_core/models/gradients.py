@@ -7,13 +7,18 @@ each has a row of its own there; the rest by batched vector-Jacobian products. W
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable, Iterator, Sequence
+from typing import Any
 
 import attrs
 import torch
+from torch.utils._python_dispatch import TorchDispatchMode
 
-CHUNK = 17  # targets per forward of a causal model: measured best of 10, 13, 17, 25 on one core
-BATCHED_ROWS = 800  # rows (cotangents × batch × tokens) at which a backward's matrix products are at full speed
+from ecco_core.errors import halves, halving, out_of_memory
+
+CHUNK = 20  # targets per forward of a causal model: more share it, and their scores need more memory
+BATCHED_ROWS = 400  # rows (cotangents × batch × tokens) at which a backward's matrix products are at full speed
 
 
 @attrs.frozen
@@ -67,7 +72,8 @@ def values_and_gradients(
     values = first.new_zeros(len(first), n, dtype=torch.promote_types(first.dtype, torch.float32))
     gradients = tuple(tensor.new_zeros(n, *tensor.shape) for tensor in embeddings)
 
-    def pass_piece(places: torch.Tensor, batch: slice) -> None:
+    def pass_piece(piece: tuple[torch.Tensor, range]) -> None:
+        places, batch = piece[0], slice(piece[1].start, piece[1].stop)
         leaves = [tensor[batch].detach().clone().requires_grad_() for tensor in embeddings]
         done = run_part([*leaves, *(tensor[batch] for tensor in around)], places, split=True)
         values[batch, places] = done.scores.detach().to(values.dtype)
@@ -75,32 +81,17 @@ def values_and_gradients(
             for gradient, part in zip(gradients, of_stacks):
                 gradient[places[which], batch] = part.to(gradient.dtype)
 
-    todo = [(places, slice(0, len(first))) for places in reversed(parts)]
+    whole = range(len(first))
     with torch.inference_mode(False), torch.enable_grad():  # also inside of a user's no_grad or inference_mode
-        while todo:
-            places, batch = todo.pop()
-            try:
-                pass_piece(places, batch)
-            except (RuntimeError, MemoryError) as error:
-                smaller = _halves(places, batch) if out_of_memory(error) else []
-                if not smaller:
-                    raise
-                todo += smaller
+        for _ in halving(pass_piece, [(places, whole) for places in parts], _halves):
+            pass
     return values, gradients
 
 
-def _halves(places: torch.Tensor, batch: slice) -> list[tuple[torch.Tensor, slice]]:
-    """Two smaller pieces of the same work, of half of the targets each or of the batch; none of what is one of one."""
-    middle = (batch.start + batch.stop) // 2
-    if len(places) > 1:
-        return [(half, batch) for half in reversed(torch.tensor_split(places, 2))]
-    return [(places, slice(middle, batch.stop)), (places, slice(batch.start, middle))] if middle > batch.start else []
-
-
-def out_of_memory(error: BaseException) -> bool:
-    """Whether memory ran out, as Python, CUDA or torch's allocator on the CPU say it."""
-    told = str(error).lower()
-    return isinstance(error, MemoryError) or "out of memory" in told or "can't allocate memory" in told
+def _halves(piece: tuple[torch.Tensor, range]) -> list[tuple[torch.Tensor, range]]:
+    """Two smaller pieces of the same work, of half of the targets each or of the batch."""
+    places, batch = piece
+    return [(half, batch) for half in halves(places)] or [(places, half) for half in halves(batch)]
 
 
 def _backward(done: Pass, leaves: list[torch.Tensor]) -> Iterator[tuple[torch.Tensor, tuple[torch.Tensor, ...]]]:
@@ -108,35 +99,43 @@ def _backward(done: Pass, leaves: list[torch.Tensor]) -> Iterator[tuple[torch.Te
     n, batch = done.scores.shape[1], len(leaves[0])
     if not done.cuts:
         for i in range(n):
-            singles = torch.autograd.grad(
-                done.scores[:, i].sum(), leaves, retain_graph=i < n - 1, materialize_grads=True, allow_unused=True
-            )
+            options: Any = {"retain_graph": i < n - 1, "materialize_grads": True, "allow_unused": True}
+            singles = torch.autograd.grad(done.scores[:, i].sum(), leaves, **options)
             yield torch.tensor([i]), tuple(single[None] for single in singles)
         return
     rows = done.cuts[0].root[..., 0].numel()
     for which in torch.split(torch.arange(n), max(1, BATCHED_ROWS // rows)):
-        found: list[torch.Tensor | None] = [None] * len(leaves)
+        found = tuple(leaf.new_zeros(len(which), *leaf.shape) for leaf in leaves)
         carried: torch.Tensor | None = None
         for cut in done.cuts:
-            root = cut.root
+            root, starts = cut.root, leaves if cut.start is None else [cut.start, *leaves]
             cotangents = root.new_zeros(len(which), *root.shape)
             apart = cotangents.view(len(which), -1, batch, *root.shape[1:])
             own = cut.gradients[:, which.to(cut.gradients.device)].transpose(0, 1).to(root)
             apart[torch.arange(len(which)), done.which[which], :, done.rows.cpu()[which]] = own
-            cotangents = cotangents if carried is None else cotangents + carried
-            starts = leaves if cut.start is None else [cut.start, *leaves]
-            got = _vector_jacobian(root, starts, cotangents)
-            carried = None if cut.start is None else got[0]
-            for stack, more in enumerate(got[len(got) - len(leaves) :]):
-                before = found[stack]
-                found[stack] = more if before is None else before if more is None else before + more
-        yield (
-            which,
-            tuple(
-                leaf.new_zeros(len(which), *leaf.shape) if tensor is None else tensor
-                for leaf, tensor in zip(leaves, found)
-            ),
-        )
+            cotangents += 0 if carried is None else carried
+            end = int(done.rows[which].max()) + 1
+            with _Short(root.shape[1], end) if root.device.type == "cpu" else contextlib.nullcontext():
+                carried, *_ = got = _vector_jacobian(root, starts, cotangents)
+            for sums, more in zip(found, got[-len(leaves) :]):
+                sums += 0 if more is None else more
+        yield which, found
+
+
+class _Short(TorchDispatchMode):  # type: ignore[no-untyped-call]
+    """Leaves out of a backward's matrix products the rows behind a target's, as far as they are zeros."""
+
+    def __init__(self, length: int, end: int) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self.length, self.end = length, end
+
+    def __torch_dispatch__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        if function is torch.ops.aten.mm.default and len(args[0]) % self.length == 0:
+            rows = args[0].unflatten(0, (-1, self.length))
+            if not rows[:, self.end :].any():
+                found = (rows[:, : self.end].flatten(0, 1) @ args[1]).unflatten(0, (-1, self.end))
+                return torch.nn.functional.pad(found, (0, 0, 0, self.length - self.end)).flatten(0, 1)
+        return function(*args, **(kwargs or {}))
 
 
 def _vector_jacobian(

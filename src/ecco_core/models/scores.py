@@ -16,11 +16,11 @@ from torch import nn
 from ecco_core.data.labelled import LabelledArray
 from ecco_core.data.results import Source, Target, TokenScores
 from ecco_core.data.transcript import Transcript
-from ecco_core.errors import ArchitectureError, TargetError
+from ecco_core.errors import ArchitectureError, TargetError, out_of_memory
 from ecco_core.models.architecture import Place
 from ecco_core.models.cuts import Cuts
 from ecco_core.models.feed import Feed
-from ecco_core.models.gradients import CHUNK, Pass, out_of_memory, values_and_gradients
+from ecco_core.models.gradients import CHUNK, Pass, values_and_gradients
 from ecco_core.models.hooks import alone, evaluating, hooked, state_of
 from ecco_core.models.interventions import active, prompted
 from ecco_core.models.reading import without_cache
@@ -175,7 +175,8 @@ class ScoreModule(nn.Module):
         """What passes a place in the model, ``(batch, token, unit)``, when `embeddings` go in."""
         seen: list[torch.Tensor] = []
         with alone(self.model), hooked(place, seen.append, first=True):
-            self.run_part(embeddings, torch.arange(len(self._rows)), split=False)
+            upto = len(self.ids[self.transcript.stack])
+            self.run_part(embeddings, torch.arange(len(self._rows)), split=False, upto=upto)
         if len(seen) != 1:
             raise ArchitectureError(f"{type(place.module).__name__} is passed {len(seen)} times in one forward.")
         return seen[0].detach().reshape(len(embeddings[0]), -1, seen[0].shape[-1])
@@ -346,7 +347,7 @@ class ScoreModule(nn.Module):
         )
 
     def run_part(
-        self, embeddings: Sequence[torch.Tensor], places: torch.Tensor, *, split: bool, past: Any = None
+        self, embeddings: Sequence[torch.Tensor], places: torch.Tensor, *, split: bool, past: Any = None, upto: int = 0
     ) -> Pass:
         """Score the targets at `places`, from the part of the embeddings that they can see.
 
@@ -354,7 +355,8 @@ class ScoreModule(nn.Module):
             embeddings: one tensor ``(batch, token, unit)`` per stack; before them, what replaces what passes inside.
             places: indices of targets, as from `parts`.
             split: cut the graph, for `values_and_gradients`.
-            past: the model's cache of the first tokens, which are not passed then.
+            past: the model's cache of the first tokens, which are not passed then. `upto`: so many tokens of the
+                explained stack are, if more than the targets see.
 
         Raises:
             ArchitectureError: the model's forward does not use its embedding modules exactly once.
@@ -367,14 +369,14 @@ class ScoreModule(nn.Module):
             return Pass(scores, torch.zeros_like(rows), rows)
         which = (self._variant[places] - self._variant[places].min()).cpu()
         masked = self._masked[int(self._variant[places].min()) :][: int(which.max()) + 1]
-        upto = int(rows.max()) + 1 if self._shifted else None
+        end = max(upto, int(rows.max()) + 1) if self._shifted else None
         before = 0 if past is None else int(past.get_seq_length())
-        inputs, feed = self._fed(embeddings[-len(self.embeddings) :], upto, masked, before)
+        inputs, feed = self._fed(embeddings[-len(self.embeddings) :], end, masked, before)
         rows = rows - before
         puts = [(Place(self.embeddings[s], "output"), f"{s} embeddings", t) for s, t in inputs.items()]
         if self._inside is not None:
-            end = upto if self.stacks[0] == self.transcript.stack else None
-            puts.append((self._inside[0], "values inside", embeddings[0][:, :end]))
+            seen = end if self.stacks[0] == self.transcript.stack else None
+            puts.append((self._inside[0], "values inside", embeddings[0][:, :seen]))
         length = feed.ids[self.transcript.stack].shape[1]
         apart = len(set(zip(which.tolist(), rows.tolist()))) == len(rows) and self._read is None
         deep = self._deep if apart else ()

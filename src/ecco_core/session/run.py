@@ -17,10 +17,9 @@ from ecco_core.data.results import Provenance, Result, Source
 from ecco_core.data.shown import visible
 from ecco_core.data.tokens import Tokens
 from ecco_core.data.transcript import Transcript
-from ecco_core.errors import OptionError, TargetError, saying
+from ecco_core.errors import OptionError, TargetError, halving, saying
 from ecco_core.models.architecture import Place
 from ecco_core.models.feed import Feed
-from ecco_core.models.gradients import out_of_memory
 from ecco_core.models.hooks import evaluating, state_of
 from ecco_core.models.interventions import Intervention, prompted, stack_of, under
 from ecco_core.models.reading import Key, read, without_cache
@@ -384,23 +383,21 @@ class Runs(tuple[Run, ...]):
 def read_together(runs: Sequence[Run], made_of: MadeOf, device: str | None, dtype: torch.dtype | None) -> None:
     """Read what runs of one model do not have yet, together as far as memory is enough, and keep it in the runs."""
     keys = [place for _, places in made_of.values() for place in places]
-    waiting, most = [run for run in runs if run.missing(keys, device, dtype)], len(runs)
-    while waiting:
-        together = [run for run in waiting if run.under == waiting[0].under][:most]
-        waiting = [run for run in waiting if run not in together]
+
+    def read_some(together: Sequence[Run]) -> None:
         lm, pad = together[0].lm, together[0].lm.tokenizer.pad_token_id
         feed = Feed.of(*(lm.tensors(run.transcript) for run in together), pad=pad if isinstance(pad, int) else 0)
         needed = list(dict.fromkeys(key for run in together for key in run.missing(keys, device, dtype)))
-        try:
-            with _as_made(*together):
-                read_of_each = read(lm.model, lm.architecture, feed, needed, device=device, dtype=dtype)
-        except (RuntimeError, MemoryError) as error:
-            if not out_of_memory(error) or len(together) == 1:
-                raise
-            waiting, most = together + waiting, len(together) // 2
-            continue
+        with _as_made(*together):
+            read_of_each = read(lm.model, lm.architecture, feed, needed, device=device, dtype=dtype)
         for run, found in zip(together, read_of_each):
             run._read |= {(run.under, device, dtype, key): tensor for key, tensor in found.items()}
+
+    groups: dict[Under, list[Run]] = {}
+    for run in (run for run in runs if run.missing(keys, device, dtype)):
+        groups.setdefault(run.under, []).append(run)
+    for _ in halving(read_some, groups.values()):
+        pass
 
 
 def _derived(offer: Offer[Any], values: Sequence[torch.Tensor]) -> torch.Tensor:

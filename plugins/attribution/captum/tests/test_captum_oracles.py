@@ -145,7 +145,7 @@ def lm(request, make_lm):
 
 COMPLETE = (
     ("integrated_gradients", {"n_steps": 200}, 1e-3),
-    ("deep_lift", {}, 2e-6),  # LLaMA's norms and softmax are float32
+    ("deep_lift", {}, 2e-5),  # LLaMA's norms and softmax are float32: up to 3e-6 in 800 texts
     ("shapley_values", {}, 1e-6),
     ("shapley_value_sampling", {"n_samples": 2}, 1e-6),
     ("kernel_shap", {"n_samples": 40}, 1e-5),

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import attrs
 
-from ecco_core import Context, LabelledArray, OptionError, TokenScores
+from ecco_core import Context, LabelledArray, OptionError, TokenScores, halving
 
 if TYPE_CHECKING:
     import torch
@@ -69,7 +69,7 @@ class Within(Context):
 
 
 def in_groups(rows: int = 0) -> Callable[[Method], Method]:
-    """Have a method explain so many targets at a time as fit; each group sees the same random numbers.
+    """Have a method explain so many targets at a time as fit, or half of them; each group sees the same random numbers.
 
     Args:
         rows: that it takes gradients of at once for each target, at least, if it goes along a path.
@@ -81,14 +81,17 @@ def in_groups(rows: int = 0) -> Callable[[Method], Method]:
             import torch
 
             groups, rounded = _groups(ctx, rows), "bf16" in (*args, *options.values())
-            start, results = ctx.rng.bit_generator.state, []
+            start, every = ctx.rng.bit_generator.state, ctx.scores.targets
+
+            def explain(targets: Sequence[Target]) -> TokenScores:
+                ctx.rng.bit_generator.state = start
+                some = ctx if len(targets) == len(every) else Within(ctx, ctx.scores.only(targets))
+                return method(some, *args, **options)
+
             # a block around those of each graph keeps the rounded weights for all of them
             kept = torch.autocast(ctx.run.lm.device.type, enabled=False) if rounded else contextlib.nullcontext()
             with kept:
-                for targets in ctx.progress(groups) if len(groups) > 1 else groups:
-                    ctx.rng.bit_generator.state = start
-                    some = ctx if len(groups) == 1 else Within(ctx, ctx.scores.only(targets))
-                    results.append(method(some, *args, **options))
+                results = list(halving(explain, ctx.progress(groups) if len(groups) > 1 else groups))
             return together(results)
 
         return grouped

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import attrs
 
 from ecco_captum.gradients import Aggregation, aggregate, input_x_gradient, integrated
-from ecco_captum.groups import MOST_STEPS, ROWS_AT_ONCE, Within, check_range, together
+from ecco_captum.groups import MOST_STEPS, ROWS_AT_ONCE, Within, check_range, in_groups, together
 from ecco_core import Context, OptionError, TokenScores
 
 if TYPE_CHECKING:
@@ -103,6 +103,7 @@ def layer_deep_lift(
     return _at_layer(ctx, layer, site, aggregation, explain)
 
 
+@in_groups(ROWS_AT_ONCE)
 def layer_conductance(
     ctx: Context,
     *,
@@ -149,6 +150,7 @@ def layer_conductance(
     return _at_layer(ctx, layer, site, aggregation, explain)
 
 
+@in_groups(ROWS_AT_ONCE)
 def internal_influence(
     ctx: Context,
     *,

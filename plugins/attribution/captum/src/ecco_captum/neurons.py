@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import attrs
 
 from ecco_captum.gradients import Aggregation, aggregate, integrated_gradients, saliency
-from ecco_captum.groups import MOST_STEPS, Within, check_range
+from ecco_captum.groups import MOST_STEPS, ROWS_AT_ONCE, Within, check_range, in_groups
 from ecco_core import Context, OptionError, TokenScores
 
 if TYPE_CHECKING:
@@ -62,6 +62,7 @@ def neuron_integrated_gradients(
     return integrated_gradients(within, n_steps=n_steps, baseline=baseline, aggregation=aggregation)
 
 
+@in_groups(ROWS_AT_ONCE)
 def neuron_conductance(
     ctx: Context,
     *,
