@@ -34,7 +34,7 @@ def double(request, make_lm):
 @pytest.mark.parametrize("score", list(SCORES))
 @pytest.mark.parametrize("contrast", [None, " Felix"])
 def test_values_and_gradients_equal_a_naive_loop(double, score, contrast):
-    run = double.generate("The captain is called Nora. The cook", max_new_tokens=30, do_sample=True, seed=1)
+    run = double.generate("The captain is called Nora. The cook", max_new_tokens=20, do_sample=True, seed=1)
     scores = run.scores(contrast=contrast, score=score)
     values, (grads,) = scores.values_and_gradients(*scores.inputs())
     assert len(scores.targets) == len(run) - run.n_input_tokens > gradients.CHUNK
@@ -188,40 +188,3 @@ def test_an_interrupt_at_any_module_leaves_the_model_as_it_was(make_lm, work, ra
             break
     assert finished
     assert k > 20
-
-
-def test_rows_without_gradient_are_left_out_of_products_and_only_they(gpt2_double, monkeypatch):
-    run = gpt2_double.generate("The captain is called Nora.", max_new_tokens=12, do_sample=True, seed=1)
-    scores, rows = run.scores(), []
-    plain = gradients._Short.__torch_dispatch__
-
-    def counted(self, function, types, args=(), kwargs=None):
-        if function is torch.ops.aten.mm.default:
-            rows.append(len(args[0]))
-        return plain(self, function, types, args, kwargs)
-
-    monkeypatch.setattr(gradients._Short, "__torch_dispatch__", counted)
-    monkeypatch.setattr(gradients, "BATCHED_ROWS", 1)
-    values, (grads,) = scores.values_and_gradients(*scores.inputs())
-    assert rows
-    monkeypatch.setattr(gradients._Short, "__torch_dispatch__", lambda s, f, t, a=(), k=None: f(*a, **(k or {})))
-    whole, (expected,) = scores.values_and_gradients(*scores.inputs())
-    torch.testing.assert_close(values, whole, rtol=0, atol=0)
-    torch.testing.assert_close(grads, expected, rtol=1e-12, atol=1e-15)
-
-
-@settings(deadline=None, max_examples=50)
-@given(data=st.data())
-def test_a_product_with_rows_of_zeros_is_the_product(data):
-    length, batch = data.draw(st.integers(2, 6)), data.draw(st.integers(1, 3))
-    end, seed = data.draw(st.integers(1, length - 1)), data.draw(st.integers(0, 99))
-    rng = torch.Generator().manual_seed(seed)
-    left = torch.randn(batch, length, 4, generator=rng, dtype=torch.float64)
-    if data.draw(st.booleans()):
-        left[:, end:] = 0
-    right = torch.randn(4, 3, generator=rng, dtype=torch.float64)
-    with gradients._Short(length, end):
-        found = left.flatten(0, 1) @ right
-        odd = left.flatten(0, 1)[1:] @ right  # not so many rows per sequence: as it comes
-    torch.testing.assert_close(found, left.flatten(0, 1) @ right)
-    torch.testing.assert_close(odd, left.flatten(0, 1)[1:] @ right)

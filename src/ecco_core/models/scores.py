@@ -25,6 +25,7 @@ from ecco_core.models.hooks import alone, evaluating, hooked, state_of
 from ecco_core.models.interventions import active, prompted
 from ecco_core.models.reading import without_cache
 from ecco_core.models.replacing import embedded_again, replaced
+from ecco_core.products import fast_products
 from ecco_core.registry.structure import GENERATING
 
 ROWS_AT_ONCE = 1600  # batch × tokens of masked variants in one forward
@@ -205,7 +206,8 @@ class ScoreModule(nn.Module):
         while done < len(given[0]):
             some = [tensor[done : done + self._at_once] for tensor in given]
             try:
-                found.append(self._each(some) if cache is None else self._later(some, same, cache, own))
+                with fast_products(self._device):
+                    found.append(self._each(some) if cache is None else self._later(some, same, cache, own))
             except (RuntimeError, MemoryError) as error:
                 if not out_of_memory(error) or len(some[0]) == 1:
                     raise

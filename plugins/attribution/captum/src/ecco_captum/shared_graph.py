@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import functools
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import torch
@@ -57,7 +57,7 @@ class SharedGraph:
         if not all(torch.equal(step, step[:, :1].expand_as(step)) for step in steps):
             raise EccoError("This Captum method changes each target's input in its own way; no graph can be shared.")
         rounding = in_bfloat16(inputs[0].device.type) if self.rounded else contextlib.nullcontext()
-        with rounding, fused(self.scores.model):
+        with rounding, sloped(self.scores.model):
             values, gradients = self.scores.values_and_gradients(*(step[:, 0] for step in steps))
         self.values = values[-1]
         return tuple(g.transpose(0, 1).reshape(-1, *g.shape[2:]) for g in gradients)
@@ -73,17 +73,49 @@ def in_bfloat16(device: str) -> Iterator[None]:
         yield
 
 
-@contextlib.contextmanager
-def fused(model: Any) -> Iterator[None]:
-    """Compute GPT-2's GELU, which transformers writes out in eight operations, by torch's one: the same function."""
-    from transformers.activations import NewGELUActivation
+#: Activations of transformers and torch that treat each number by itself, as most models have them.
+_BY_ELEMENT = ("FastGELUActivation", "GELU", "GELUActivation", "GELUTanh", "Mish", "NewGELUActivation",
+               "QuickGELUActivation", "SiLU", "SiLUActivation", "Tanh")  # fmt: skip
 
+
+@contextlib.contextmanager
+def sloped(model: Any) -> Iterator[None]:
+    """Have activations keep their slope in the forward: each target's backward multiplies by it, and finds none anew.
+
+    GPT-2's GELU, which transformers writes out in eight operations, is computed by torch's one: the same function.
+    """
+    homes = ("transformers.activations", "torch.nn.modules.activation")
+    found = [m for m in model.modules() if type(m).__name__ in _BY_ELEMENT and type(m).__module__ in homes]
+    found = [module for module in found if "forward" not in vars(module)]
     one = functools.partial(torch.nn.functional.gelu, approximate="tanh")
-    written = [m for m in model.modules() if type(m) is NewGELUActivation and "forward" not in vars(m)]
     try:
-        for module in written:
-            module.forward = one
+        for module in found:
+            function = one if type(module).__name__ == "NewGELUActivation" else module.forward
+            module.forward = functools.partial(_with_slope, function)
         yield
     finally:
-        for module in written:
+        for module in found:
             vars(module).pop("forward", None)
+
+
+def _with_slope(function: Callable[[torch.Tensor], torch.Tensor], tensor: torch.Tensor) -> torch.Tensor:
+    if not (torch.is_grad_enabled() and tensor.requires_grad):
+        return function(tensor)
+    found: torch.Tensor = _Sloped.apply(tensor, function)  # type: ignore[no-untyped-call]
+    return found
+
+
+class _Sloped(torch.autograd.Function):
+    """A function of each number by itself, differentiated where it is computed."""
+
+    @staticmethod
+    def forward(ctx: Any, tensor: torch.Tensor, function: Callable[[torch.Tensor], torch.Tensor]) -> torch.Tensor:
+        with torch.enable_grad():
+            inside = tensor.detach().requires_grad_()
+            value = function(inside)
+        ctx.save_for_backward(torch.autograd.grad(value, inside, torch.ones_like(value))[0])
+        return value.detach()
+
+    @staticmethod
+    def backward(ctx: Any, gradient: torch.Tensor) -> tuple[torch.Tensor, None]:
+        return gradient * ctx.saved_tensors[0], None
