@@ -6,6 +6,7 @@ import pytest
 import torch
 
 import ecco_core as ecco
+from ecco_core import products
 from ecco_core.models import gradients
 from ecco_core.models.architecture import Place
 from ecco_core.models.hooks import hooked

@@ -401,7 +401,9 @@ class ScoreModule(nn.Module):
         if self._classes and self._read is None:
             return Pass(self._score(output.logits[:, None].expand(-1, len(places), -1), places), which, rows)
         whole = output.logits if self._read is None else read[-1].view(batch, length, -1)
-        scores = self._score(whole if cuts.applied else cuts.chosen(whole), places)
+        logits = whole if cuts.applied else cuts.chosen(whole)
+        some = logits.split(len(logits) if torch.is_grad_enabled() else 1)  # a vocabulary for each target is large
+        scores = torch.cat([self._score(one, places) for one in some])
         if not (split and torch.is_grad_enabled()):
             return Pass(scores, which, rows)
         found = cuts.done(scores, embeddings[: len(self.stacks)])

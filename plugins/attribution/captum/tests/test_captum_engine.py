@@ -1,4 +1,4 @@
-"""What is about speed and memory must not change what is said: groups of targets, bfloat16, the fused GELU."""
+"""What is about speed and memory must not change what is said: groups of targets, bfloat16, slopes."""
 
 from __future__ import annotations
 
@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 import torch
 from ecco_captum import groups
-from ecco_captum.shared_graph import fused
+from ecco_captum.shared_graph import _BY_ELEMENT, sloped
+from transformers import activations
 
 import ecco_core as ecco
 
@@ -102,11 +103,38 @@ def test_the_fused_gelu_is_the_same_function_and_gone_afterwards(open_tiny):
     written = lm.model.transformer.h[0].mlp.act
     x = torch.linspace(-8, 8, 4001, dtype=torch.float64)
     expected = written(x)
-    with fused(lm.model):
+    with sloped(lm.model):
         torch.testing.assert_close(written(x), expected, rtol=1e-12, atol=1e-13)
         assert "forward" in vars(written)
     assert "forward" not in vars(written)
-    with pytest.raises(KeyboardInterrupt), fused(lm.model):
+    with pytest.raises(KeyboardInterrupt), sloped(lm.model):
         raise KeyboardInterrupt
     assert "forward" not in vars(written)
     torch.testing.assert_close(written(x), expected, rtol=0, atol=0)
+
+
+ACTIVATIONS = [getattr(home, name)() for home in (torch.nn, activations) for name in _BY_ELEMENT if hasattr(home, name)]
+
+
+@pytest.mark.parametrize("activation", ACTIVATIONS, ids=lambda module: type(module).__name__)
+def test_an_activations_slope_is_its_gradient_for_several_targets_at_once(activation):
+    x = torch.linspace(-6, 6, 1201, dtype=torch.float64).requires_grad_()
+    several = torch.randn(3, 1201, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    y = activation(x)
+    expected = [torch.autograd.grad(y, x, one, retain_graph=True)[0] for one in several]
+    with sloped(torch.nn.Sequential(activation)):
+        assert "forward" in vars(activation)
+        again = activation(x)
+        (found,) = torch.autograd.grad(again, x, several, is_grads_batched=True)
+        with torch.no_grad():
+            assert not activation(x).requires_grad
+    torch.testing.assert_close(again, y, rtol=1e-12, atol=1e-13)
+    torch.testing.assert_close(found, torch.stack(expected), rtol=1e-12, atol=1e-13)
+
+
+def test_every_activation_that_keeps_its_slope_treats_each_number_by_itself():
+    assert len(ACTIVATIONS) >= len(_BY_ELEMENT)
+    for activation in ACTIVATIONS:
+        x = torch.linspace(-3, 3, 7, dtype=torch.float64).requires_grad_()
+        jacobian = torch.autograd.functional.jacobian(activation, x)
+        assert torch.equal(jacobian, jacobian.diagonal().diag())
