@@ -111,11 +111,12 @@ class _Sloped(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, tensor: torch.Tensor, function: Callable[[torch.Tensor], torch.Tensor]) -> torch.Tensor:
         with torch.enable_grad():
-            inside = tensor.detach().requires_grad_()
+            wide = torch.promote_types(tensor.dtype, torch.float32)  # so that a gradient is rounded once
+            inside = tensor.detach().to(wide).requires_grad_()
             value = function(inside)
         ctx.save_for_backward(torch.autograd.grad(value, inside, torch.ones_like(value))[0])
-        return value.detach()
+        return value.detach().to(tensor.dtype)
 
     @staticmethod
     def backward(ctx: Any, gradient: torch.Tensor) -> tuple[torch.Tensor, None]:
-        return gradient * ctx.saved_tensors[0], None
+        return (gradient * ctx.saved_tensors[0]).to(gradient.dtype), None
