@@ -43,8 +43,8 @@ def _linear(left: torch.Tensor, right: torch.Tensor, bias: torch.Tensor | None =
 def _onednn_is_faster() -> bool:
     """Whether the processor is AMD's and this torch has a product of oneDNN's for float32 that gives what mm gives."""
     told = Path("/proc/cpuinfo")
-    name = told.read_text(encoding="utf-8") if told.is_file() else os.environ.get("PROCESSOR_IDENTIFIER", "")
     with contextlib.suppress(AttributeError, RuntimeError, OSError, TypeError):
+        name = told.read_text(errors="replace") if told.is_file() else os.environ.get("PROCESSOR_IDENTIFIER", "")
         left, right = torch.arange(6.0).view(2, 3), torch.arange(12.0).view(4, 3)
         return "AuthenticAMD" in name and torch.equal(_linear(left, right), left @ right.T)
     return False

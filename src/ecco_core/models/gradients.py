@@ -114,7 +114,7 @@ def _backward(done: Pass, leaves: list[torch.Tensor]) -> Iterator[tuple[torch.Te
             own = cut.gradients[:, which.to(cut.gradients.device)].transpose(0, 1).to(root)
             apart[torch.arange(len(which)), done.which[which], :, done.rows.cpu()[which]] = own
             cotangents += 0 if carried is None else carried
-            carried, *_ = got = _vector_jacobian(root, starts, cotangents)
+            carried, *_ = got = _vector_jacobian(root, starts, cotangents)  # the last cut carries nothing further
             for sums, more in zip(found, got[-len(leaves) :]):
                 sums += 0 if more is None else more
         yield which, found
