@@ -269,8 +269,9 @@ class Bench:
         with contextlib.ExitStack() as stack:
             workers = {name: stack.enter_context(self.worker(name)) for name in ("ours", *row.others)}
             asked: dict[str, tuple[Worker, Mapping[str, Any]]] = {n: (w, row.options) for n, w in workers.items()}
-            if row.limit:
-                asked["bf16"] = workers["ours"], dict(row.options) | {"precision": "bf16"}
+            if row.limit:  # each of the three in a process of its own, so that no work leaves memory to another
+                bare = stack.enter_context(self.worker("ours"))
+                asked["bf16"] = stack.enter_context(self.worker("ours")), dict(row.options) | {"precision": "bf16"}
             for name, (worker, options) in list(asked.items()):  # warms up, and leaves out what cannot be done
                 if "error" in worker.ask(row.work, forced(row.prompt, 2), options) and name != "ours":
                     del asked[name]
@@ -279,7 +280,7 @@ class Bench:
                     runs.setdefault(name, []).append(worker.ask(row.work, text, options))
                 if row.limit:
                     of_steps = {key: value for key, value in row.options.items() if key == "n_steps"}
-                    limits.append(workers["ours"].ask("limit", text, of_steps)["said"]["limit"])
+                    limits.append(bare.ask("limit", text, of_steps)["said"]["limit"])
                 if (time.perf_counter() - began) * (n + 2) / (n + 1) > BUDGET_S:
                     break
             figures = {name: self.figures(of_library) for name, of_library in runs.items()}
@@ -291,18 +292,22 @@ class Bench:
             "title": row.title,
             "rounds": len(runs["ours"]),
             "libraries": figures,
-            "limit": limits and min(limits, key=lambda limit: float(limit["seconds"])),
+            "limit": {
+                library: min((limit[library] for limit in limits), key=lambda limit: float(limit["seconds"]))
+                for library in (limits[0] if limits else ())
+            },
         }
 
     def figures(self, runs: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-        """Medians of the times, and the most memory."""
+        """Medians of the times, and the most memory: of the first round, and of all later ones."""
         wrong = next((run["error"] for run in runs if "error" in run), None)
         if wrong:
             return {"error": wrong}
         clocks = {clock: statistics.median(run[clock] for run in runs) for clock in ("processor_s", "wall_s")}
         spread = [min(run[self.clock] for run in runs), max(run[self.clock] for run in runs)]
         memory = {name: max(run[name] for run in runs) for name in ("peak_mb", "process_mb")}
-        return {**clocks, "counts_s": clocks[self.clock], "range_s": spread, **memory}
+        memory["later_mb"] = max(run["peak_mb"] for run in runs[min(1, len(runs) - 1) :])
+        return {**clocks, "counts_s": clocks[self.clock], "range_s": spread, **memory, "first_mb": runs[0]["peak_mb"]}
 
     def compare(
         self,
@@ -377,7 +382,7 @@ def shown(figures: Mapping[str, Any]) -> str:
     clock = "time by the clock" if wall else "processor time"
     lines = [
         f"{threads} thread{'s' if wall else ''}, {clock}, medians in turns (rounds in brackets); memory above the "
-        "process's own before the work, and of the whole process.",
+        "process's own before the work, in the first round and in later ones, and the most of the whole process.",
         "",
         "| work | | seconds | / ours | peak memory, MB | / ours | largest difference from ours |",
         "| --- | --- | --- | --- | --- | --- | --- |",
@@ -389,21 +394,22 @@ def shown(figures: Mapping[str, Any]) -> str:
             if "error" in found:
                 cells = ["fails: " + found["error"].replace("|", "/"), "", "", "", ""]
             else:
-                times, memory = found["counts_s"] / ours["counts_s"], found["peak_mb"] / max(ours["peak_mb"], 1)
-                ratios = ["", ""] if name == "ours" else [f"**{times:.2f}×**", f"{memory:.1f}×"]
-                peak = f"{found['peak_mb']:,.0f} of {found['process_mb']:,.0f}"
+                times = found["counts_s"] / ours["counts_s"]
+                each = ("first_mb", "later_mb")[: min(row["rounds"], 2)]
+                memory = ", ".join(f"{found[one] / max(ours[one], 1):.1f}×" for one in each)
+                ratios = ["", ""] if name == "ours" else [f"**{times:.2f}×**", memory]
+                peak = f"{', '.join(f'{found[one]:,.0f}' for one in each)} of {found['process_mb']:,.0f}"
                 said = remark(found)
                 if name == "bf16" and "counts_s" in (inseq := row["libraries"].get("inseq", {})):
                     said += f"; Inseq / this **{inseq['counts_s'] / found['counts_s']:.2f}×**"
                 cells = [f"{found['counts_s']:.3g}", ratios[0], peak, ratios[1], said]
             lines.append(f"| {first} | {NAMES[name]} | " + " | ".join(cells) + " |")
             first = ""
-        if row["limit"]:
-            limit = row["limit"]
+        for library, limit in row["limit"].items():
             share = f"ours / limit **{ours['counts_s'] / limit['seconds']:.2f}**"
             said = f"{limit['gflop']:.0f} GFLOP at {limit['gflop_per_s']:.0f} GFLOP/s; {share}"
             ratio = limit["seconds"] / ours["counts_s"]
-            lines.append(f"| | limit | {limit['seconds']:.3g} | {ratio:.2f}× | | | {said} |")
+            lines.append(f"| | limit, {library} | {limit['seconds']:.3g} | {ratio:.2f}× | | | {said} |")
     return "\n".join(lines) + "\n"
 
 

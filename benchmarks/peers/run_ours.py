@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import sys
 import time
@@ -16,6 +17,7 @@ import ecco_core as ecco
 from ecco_core.products import fast_products
 
 METHODS = ("input_x_gradient", "saliency", "integrated_gradients", "occlusion", "deep_lift")
+CPU = torch.device("cpu")
 ROWS = (400, 800, 1600)  # of a matrix product: the fastest counts
 SHARE_S = 0.3  # how long a rate is measured
 
@@ -38,12 +40,17 @@ def works(folder: str) -> dict[str, Work]:
 
     def limit(prompt: str, text: str, n_steps: int = 1) -> tuple[list[int], dict[str, Any]]:
         run = run_of(prompt, text)
-        return run.tokens.ids.tolist(), {"limit": fastest(lm.model.config, len(run), run.n_input_tokens, n_steps)}
+        by = {
+            "products as torch's own": contextlib.nullcontext,
+            "as fast as ours": functools.partial(fast_products, CPU),
+        }
+        shape = lm.model.config, len(run), run.n_input_tokens, n_steps
+        return run.tokens.ids.tolist(), {"limit": {name: fastest(*shape, scope) for name, scope in by.items()}}
 
     return {"limit": limit} | {name: functools.partial(attribute, name) for name in METHODS}
 
 
-def fastest(config: Any, length: int, start: int, steps: int) -> dict[str, float]:
+def fastest(config: Any, length: int, start: int, steps: int, scope: Callable[[], Any]) -> dict[str, float]:
     """How long the matrix products of one forward and one backward per target take, each over what its target sees.
 
     Counted are the products of the blocks (per row of a forward one, per row of a backward one), of attention (two in
@@ -52,6 +59,7 @@ def fastest(config: Any, length: int, start: int, steps: int) -> dict[str, float
 
     Args:
         config: GPT-2's. `length`: tokens. `start`: the first target. `steps`: inputs, each of which has all this.
+        scope: makes the context that products are computed in.
     """
     d, layers, heads, inner = config.n_embd, config.n_layer, config.n_head, config.n_inner or 4 * config.n_embd
     prefixes = np.arange(start, length, dtype=float)
@@ -59,30 +67,28 @@ def fastest(config: Any, length: int, start: int, steps: int) -> dict[str, float
     seen = steps * (length - 1) * length / 2, steps * (prefixes * (prefixes + 1) / 2).sum()  # pairs of tokens
     operations, seconds = 0.0, 0.0
 
-    def add(flop: float, rate: float) -> None:
+    def add(flop: float, per_second: float) -> None:
         nonlocal operations, seconds
-        operations, seconds = operations + flop, seconds + flop / rate
+        operations, seconds = operations + flop, seconds + flop / per_second
+
+    def rate(shape: tuple[int, ...], right: torch.Tensor) -> float:
+        """Operations per second of ``(shape) @ right``, the median of some calls."""
+        left = torch.randn(*shape)
+        with scope():
+            return 2 * left.numel() * right.shape[-1] / median_seconds(lambda: torch.matmul(left, right))
 
     for rows_in, rows_out in ((d, 3 * d), (d, d), (d, inner), (inner, d)):
         weight = torch.randn(rows_in, rows_out)
-        add(2 * layers * rows_in * rows_out * forward, max(product_rate((n, rows_in), weight) for n in ROWS))
-        add(2 * layers * rows_in * rows_out * backward, max(product_rate((n, rows_out), weight.T) for n in ROWS))
+        add(2 * layers * rows_in * rows_out * forward, max(rate((n, rows_in), weight) for n in ROWS))
+        add(2 * layers * rows_in * rows_out * backward, max(rate((n, rows_out), weight.T) for n in ROWS))
     keys = torch.randn(10 * heads, d // heads, length)
-    pairs = product_rate((10 * heads, length, d // heads), keys)
+    pairs = rate((10 * heads, length, d // heads), keys)
     add(2 * layers * d * (2 * seen[0] + 4 * seen[1]), pairs)
     head = torch.randn(config.vocab_size, d)
     n = min(int(targets), 100)
-    add(2 * d * config.vocab_size * targets, product_rate((n, d), head.T))
-    add(2 * d * config.vocab_size * targets, product_rate((n, config.vocab_size), head))
+    add(2 * d * config.vocab_size * targets, rate((n, d), head.T))
+    add(2 * d * config.vocab_size * targets, rate((n, config.vocab_size), head))
     return {"gflop": operations / 1e9, "seconds": seconds, "gflop_per_s": operations / seconds / 1e9}
-
-
-def product_rate(shape: tuple[int, ...], right: torch.Tensor) -> float:
-    """Operations per second of ``(shape) @ right``, the median of some calls, by the library that Ecco-core takes."""
-    left = torch.randn(*shape)
-    flop = 2 * left.numel() * right.shape[-1]
-    with fast_products(left.device):
-        return flop / median_seconds(lambda: torch.matmul(left, right))
 
 
 def median_seconds(work: Callable[[], Any]) -> float:

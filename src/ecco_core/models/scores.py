@@ -201,13 +201,14 @@ class ScoreModule(nn.Module):
             ``(batch, target)``, in the unit of ``self.score``, float32 or wider.
         """
         self._compare()
-        cache, own = self._tried_cache() if same and not torch.is_grad_enabled() else (None, torch.empty(0))
+        start = same - same % max(4, len(embeddings[0][0]) // 8)  # few lengths: libraries keep a kernel for each shape
+        cache, own = self._tried_cache() if start and not torch.is_grad_enabled() else (None, torch.empty(0))
         given, found, done = (*embeddings, *self._around(len(embeddings[0]))), [], 0
         while done < len(given[0]):
             some = [tensor[done : done + self._at_once] for tensor in given]
             try:
                 with fast_products(self._device):
-                    found.append(self._each(some) if cache is None else self._later(some, same, cache, own))
+                    found.append(self._each(some) if cache is None else self._later(some, same, start, cache, own))
             except (RuntimeError, MemoryError) as error:
                 if not out_of_memory(error) or len(some[0]) == 1:
                     raise
@@ -227,19 +228,21 @@ class ScoreModule(nn.Module):
             with evaluating(self.model), self._scope(), contextlib.suppress(*_NOT_FROM_CACHE):
                 if plain and half > 0 and not active(self.model):
                     cache = self.model(input_ids=ids[None], use_cache=True, return_dict=True).past_key_values
-                    found = self._later(self.inputs(), half, cache, own)[0]
+                    found = self._later(self.inputs(), half, half, cache, own)[0]
                     near = torch.allclose(found, own, rtol=1e-4, atol=1e-4 * float(own.abs().max()))
                     usable = cache if near else None
             self._cached = now, (usable, own)
         return self._cached[1]
 
-    def _later(self, embeddings: Sequence[torch.Tensor], same: int, cache: Any, own: torch.Tensor) -> torch.Tensor:
-        """Scores ``(batch, place)`` from the run's cache of its first tokens; of what these alone decide, the run's."""
+    def _later(
+        self, embeddings: Sequence[torch.Tensor], same: int, start: int, cache: Any, own: torch.Tensor
+    ) -> torch.Tensor:
+        """Scores ``(batch, place)`` from a run's cache up to `start`; of what the `same` tokens decide, the run's."""
         scores = own.repeat(len(embeddings[0]), 1)
         places = torch.nonzero(self._rows >= same)[:, 0]
         if len(places):
             past = copy.deepcopy(cache)
-            past.crop(same - past.get_seq_length())
+            past.crop(start - past.get_seq_length())
             past.batch_repeat_interleave(len(embeddings[0]))
             scores[:, places] = self.run_part(embeddings, places, split=False, past=past).scores
         return scores

@@ -12,6 +12,7 @@ from torch import nn
 from torch.nn import functional
 
 import ecco_core as ecco
+from ecco_core.models.cuts import Cuts
 
 DOUBLE = torch.float64
 EXACT = (
@@ -38,6 +39,34 @@ def test_contributions_add_up_to_the_change(open_tiny, kind, task):
     first_order = run.analyze("integrated_gradients", n_steps=2, method="riemann_right")  # (x − x₀) · gradient at x
     assert np.abs(found.completeness.values).max() < 0.01 * np.abs(first_order.completeness.values).max()
     assert np.allclose([t.value for t in found.targets], [t.value for t in run.analyze("saliency").targets])
+
+
+@pytest.mark.parametrize(("written", "function"), [("gelu_new", "gelu_pytorch_tanh"), ("quick_gelu", None)])
+def test_an_activation_is_one_function_however_it_is_written(open_tiny, written, function):
+    first = open_tiny("gpt2", dtype=DOUBLE, activation_function=written)
+    second = open_tiny("gpt2", dtype=DOUBLE, activation_function=function or written)
+    second.model.load_state_dict(first.model.state_dict())
+    if function is None:  # x · sigmoid(1.702 x) is a SiLU of what is scaled, and SiLU has a rule of torch's own
+        for block in second.model.transformer.h:
+            block.mlp.act = type("Scaled", (nn.Module,), {"forward": lambda _, x: functional.silu(1.702 * x) / 1.702})()
+    one, other = (lm.generate("Nora is here.", max_new_tokens=3).analyze("deep_lift") for lm in (first, second))
+    np.testing.assert_allclose(one.values.values, other.values.values, rtol=1e-9, atol=1e-12)
+    assert all("forward" not in vars(module) for module in first.model.modules())
+
+
+def test_a_forward_that_is_repeated_finds_its_baseline_again(open_tiny, monkeypatch):
+    run = run_of(open_tiny, "gpt2", "causal")
+    expected, done, refused = run.analyze("deep_lift").values.values, Cuts.done, []
+
+    def once(cuts, *args):
+        if cuts.deep and not refused:
+            refused.append(cuts)
+            return None
+        return done(cuts, *args)
+
+    monkeypatch.setattr(Cuts, "done", once)
+    np.testing.assert_allclose(run.analyze("deep_lift").values.values, expected, rtol=1e-9, atol=1e-12)
+    assert refused
 
 
 def test_on_a_trained_model_the_copied_name_comes_first(prose):

@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 import torch
 from ecco_captum import groups
-from ecco_captum.shared_graph import _BY_ELEMENT, sloped
+from ecco_captum.activations import BY_ELEMENT
+from ecco_captum.shared_graph import SharedGraph, sloped
 from transformers import activations
 
 import ecco_core as ecco
@@ -113,7 +114,7 @@ def test_the_fused_gelu_is_the_same_function_and_gone_afterwards(open_tiny):
     torch.testing.assert_close(written(x), expected, rtol=0, atol=0)
 
 
-ACTIVATIONS = [getattr(home, name)() for home in (torch.nn, activations) for name in _BY_ELEMENT if hasattr(home, name)]
+ACTIVATIONS = [getattr(home, name)() for home in (torch.nn, activations) for name in BY_ELEMENT if hasattr(home, name)]
 
 
 @pytest.mark.parametrize("activation", ACTIVATIONS, ids=lambda module: type(module).__name__)
@@ -133,8 +134,28 @@ def test_an_activations_slope_is_its_gradient_for_several_targets_at_once(activa
 
 
 def test_every_activation_that_keeps_its_slope_treats_each_number_by_itself():
-    assert len(ACTIVATIONS) >= len(_BY_ELEMENT)
+    assert len(ACTIVATIONS) >= len(BY_ELEMENT)
     for activation in ACTIVATIONS:
         x = torch.linspace(-3, 3, 7, dtype=torch.float64).requires_grad_()
         jacobian = torch.autograd.functional.jacobian(activation, x)
         assert torch.equal(jacobian, jacobian.diagonal().diag())
+
+
+def test_shared_graphs_keep_nothing_for_gradients_of_weights(open_tiny):
+    lm = open_tiny("gpt2")
+    scores = lm.generate("Nora is here.", max_new_tokens=3).scores()
+    wide = lm.model.config.n_inner or 4 * lm.model.config.n_embd
+
+    def kept(work):
+        seen = []
+        with torch.autograd.graph.saved_tensors_hooks(lambda t: seen.append(t) or t, lambda t: t):
+            found = work()
+        own = {parameter.data_ptr() for parameter in lm.model.parameters()}
+        return found, [t for t in seen if t.shape[-1] == wide and t.data_ptr() not in own]
+
+    (_, plain), without = kept(lambda: scores.values_and_gradients(*scores.inputs()))
+    graph = SharedGraph(scores)
+    shared, with_ = kept(lambda: graph(None, graph.expanded(scores.inputs())))
+    assert 0 < len(with_) < len(without), "a slope for each activation, and not what goes into the next product"
+    torch.testing.assert_close(shared[0], plain[0][:, 0], rtol=1e-4, atol=1e-6)
+    assert all(parameter.requires_grad and parameter.grad is None for parameter in lm.model.parameters())

@@ -11,7 +11,7 @@ from ecco_core import Context, ScoreModule, TargetError, did_you_mean
 
 _NAMES = ("auto", "mean", "zero", "sample")
 _SPECIAL = ("mask", "unk", "eos", "bos", "pad")
-_AT_ONCE = 1024  # embeddings
+_AT_ONCE = 64  # embeddings: glibc leaves holes between larger pieces, up to a hundred megabytes of them
 _SMALL = 0.1  # of the vocabulary's median norm: below, an RMS norm blows the path's first steps up
 
 

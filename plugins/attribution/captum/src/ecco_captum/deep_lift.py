@@ -113,7 +113,8 @@ def _contributions(ctx: Context, start: tuple[torch.Tensor, ...]) -> tuple[tuple
     """Per stack ``(target, token, unit)``, and the number of choices, and of those that the baseline changes."""
     import torch
 
-    from ecco_captum.rules import Tape, Tracked, lifted, plain
+    from ecco_captum.activations import each_activation
+    from ecco_captum.rules import Tape, Tracked, activated, lifted, plain
 
     scores, here = ctx.scores, ctx.scores.inputs()
     run_part: Any = scores.run_part
@@ -124,7 +125,7 @@ def _contributions(ctx: Context, start: tuple[torch.Tensor, ...]) -> tuple[tuple
             return run_part((*outer, *embeddings[len(start) :]), places, split=split and tapes[-1].here)
 
         if isinstance(embeddings[0], Tracked):  # it begins again by itself
-            return tapes[-1].call(one, embeddings[: len(start)])
+            return tapes[-1].between(one, embeddings[: len(start)], start)
         tapes.append(Tape())
         return lifted(one, embeddings[: len(start)], start, tapes[-1])
 
@@ -132,7 +133,8 @@ def _contributions(ctx: Context, start: tuple[torch.Tensor, ...]) -> tuple[tuple
         scores(*here)  # a divergence from the run's own prediction needs it first, without its baseline
     scores.run_part = both  # type: ignore[assignment, method-assign]
     try:
-        _, gradients = scores.values_and_gradients(*here)
+        with each_activation(scores.model, activated):
+            _, gradients = scores.values_and_gradients(*here)
     finally:
         del scores.run_part
     parts = tuple(plain(g)[:, 0] * (x - x_0.to(x)) for g, x, x_0 in zip(gradients, here, start))
@@ -143,9 +145,10 @@ def _without_rule(ctx: Context, start: tuple[torch.Tensor, ...]) -> set[str]:
     """Names of the model's functions that are not linear between baseline and run, and have no rule."""
     import torch
 
-    from ecco_captum.rules import Tape, lifted
+    from ecco_captum.activations import each_activation
+    from ecco_captum.rules import Tape, activated, lifted
 
     names: set[str] = set()
-    with torch.inference_mode(False), torch.enable_grad():
+    with torch.inference_mode(False), torch.enable_grad(), each_activation(ctx.scores.model, activated):
         lifted(ctx.scores, [tensor.clone().requires_grad_() for tensor in ctx.scores.inputs()], start, Tape(names))
     return names

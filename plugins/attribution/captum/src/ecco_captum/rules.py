@@ -45,7 +45,7 @@ class Tracked(torch.Tensor):
         if tape.running and getattr(func, "__name__", "__get__") != "__get__":
             if func in _CHOICES:
                 found = _CHOICES[func](tape, *args, **kwargs)
-            elif torch.is_grad_enabled() and not tape.choosing:
+            elif tape.applies:
                 args = tuple(tape.followed(a) if isinstance(a, Tracked) else a for a in args)
                 found = _RULES[func](tape, *args, **kwargs) if func in _RULES else found
                 bent = found is NotImplemented and tape.names is not None and tape.bent(func, args, kwargs)
@@ -86,6 +86,18 @@ class Tape:
         left = self.at < len(self.kept) or self.chosen < len(self.choices or ())
         return not self.over and (left or not self.here)
 
+    @property
+    def applies(self) -> bool:
+        """Whether what has a rule follows it."""
+        return self.running and torch.is_grad_enabled() and not self.choosing
+
+    def between(self, function: Callable[..., T], here: Sequence[torch.Tensor], there: Sequence[torch.Tensor]) -> T:
+        """Call a function at the baseline, and at the run with the multipliers between the two as its gradients."""
+        self.kept, self.made, self.changed, self.here = [], 0, 0, False
+        self.call(function, [tensor.detach().to(x.dtype, copy=True).requires_grad_() for tensor, x in zip(there, here)])
+        self.here = True
+        return self.call(function, here)
+
     def call(self, function: Callable[..., T], tensors: Sequence[torch.Tensor]) -> T:
         """Call a function of tensors, from the start of the tape."""
         self.at = self.chosen = 0
@@ -98,6 +110,7 @@ class Tape:
             self.kept.append(tuple(plain(tensor).detach().clone() for tensor in tensors))
             return None
         found = self.kept[self.at] if self.at < len(self.kept) else ()
+        self.kept[self.at : self.at + 1] = [()]  # each is asked for once
         self.at += 1
         if [t.shape for t in found] != [t.shape for t in tensors]:
             raise EccoError("DeepLift compares operation by operation; this model does others at the baseline.")
@@ -191,17 +204,14 @@ def lifted(
         EccoError: the function does other operations at the baseline than at the run.
     """
     tape = tape or Tape()
-    start = [tensor.detach().to(like.dtype, copy=True).requires_grad_() for tensor, like in zip(there, here)]
     try:
-        tape.call(function, start)
+        result = tape.between(function, here, there)
     except _Chosen:
         tape.choices, tape.kept, tape.choosing = [], [], True
         with torch.no_grad():
             tape.call(function, [tensor.detach() for tensor in here])
         tape.choosing = False
-        tape.call(function, start)
-    tape.here = True
-    result = tape.call(function, here)
+        result = tape.between(function, here, there)
     tape.over, tape.kept = True, []
     return result
 
@@ -213,6 +223,14 @@ def plain(tensor: Any) -> Any:
 
 def _floats(*tensors: Any) -> bool:
     return all(isinstance(t, Tracked) and t.dtype.is_floating_point for t in tensors)
+
+
+def activated(function: Callable[..., torch.Tensor], x: torch.Tensor) -> Any:
+    """An activation as one function of each number, however its model writes it."""
+    found: Any = NotImplemented
+    if isinstance(x, Tracked) and x.tape.applies:
+        found = _elementwise(function, x.tape, x.tape.followed(x))
+    return function(x) if found is NotImplemented else found
 
 
 def _elementwise_in(function: Callable[..., Any], source: torch.Tensor, result: torch.Tensor) -> bool:
@@ -384,9 +402,10 @@ def _shares(x: torch.Tensor, there: torch.Tensor, dim: int) -> tuple[torch.Tenso
     """
     with torch.no_grad():
         log, log_0 = torch.log_softmax(x, dim), torch.log_softmax(there, dim)
-        y, y_0, change = log.exp(), log_0.exp(), log - log_0
+        change, mean, y_0 = log - log_0, log.exp(), log_0.exp_()  # a vocabulary for each target: few copies are made
         near = change.abs() < torch.finfo(log.dtype).eps ** (1 / 3)
-        mean = torch.where(near, (y + y_0) / 2, (y - y_0) / torch.where(near, 1.0, change))
+        half = (mean + y_0).div_(2)
+        mean = torch.where(near, half, mean.sub_(y_0).div_(change.masked_fill_(near, 1.0)))
         return log, mean, mean / mean.sum(dim, keepdim=True)
 
 

@@ -7,12 +7,13 @@ same run, so the copies are recognised, the run is passed once, and core's many-
 from __future__ import annotations
 
 import contextlib
-import functools
 from collections.abc import Callable, Iterator
 from typing import Any
 
 import torch
+from torch.overrides import TorchFunctionMode
 
+from ecco_captum.activations import each_activation
 from ecco_core import EccoError, ScoreModule
 
 
@@ -57,7 +58,7 @@ class SharedGraph:
         if not all(torch.equal(step, step[:, :1].expand_as(step)) for step in steps):
             raise EccoError("This Captum method changes each target's input in its own way; no graph can be shared.")
         rounding = in_bfloat16(inputs[0].device.type) if self.rounded else contextlib.nullcontext()
-        with rounding, sloped(self.scores.model):
+        with rounding, sloped(self.scores.model), _Constant():
             values, gradients = self.scores.values_and_gradients(*(step[:, 0] for step in steps))
         self.values = values[-1]
         return tuple(g.transpose(0, 1).reshape(-1, *g.shape[2:]) for g in gradients)
@@ -73,29 +74,19 @@ def in_bfloat16(device: str) -> Iterator[None]:
         yield
 
 
-#: Activations of transformers and torch that treat each number by itself, as most models have them.
-_BY_ELEMENT = ("FastGELUActivation", "GELU", "GELUActivation", "GELUTanh", "Mish", "NewGELUActivation",
-               "QuickGELUActivation", "SiLU", "SiLUActivation", "Tanh")  # fmt: skip
+class _Constant(TorchFunctionMode):
+    """Parameters count as constants, so that a forward keeps nothing for gradients of weights."""
+
+    def __torch_function__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        fixed = (arg.detach() if type(arg) is torch.nn.Parameter else arg for arg in args)
+        return function(*fixed, **(kwargs or {}))
 
 
 @contextlib.contextmanager
 def sloped(model: Any) -> Iterator[None]:
-    """Have activations keep their slope in the forward: each target's backward multiplies by it, and finds none anew.
-
-    GPT-2's GELU, which transformers writes out in eight operations, is computed by torch's one: the same function.
-    """
-    homes = ("transformers.activations", "torch.nn.modules.activation")
-    found = [m for m in model.modules() if type(m).__name__ in _BY_ELEMENT and type(m).__module__ in homes]
-    found = [module for module in found if "forward" not in vars(module)]
-    one = functools.partial(torch.nn.functional.gelu, approximate="tanh")
-    try:
-        for module in found:
-            function = one if type(module).__name__ == "NewGELUActivation" else module.forward
-            module.forward = functools.partial(_with_slope, function)
+    """Have activations keep their slope in the forward: each target's backward multiplies by it and finds none anew."""
+    with each_activation(model, _with_slope):
         yield
-    finally:
-        for module in found:
-            vars(module).pop("forward", None)
 
 
 def _with_slope(function: Callable[[torch.Tensor], torch.Tensor], tensor: torch.Tensor) -> torch.Tensor:
