@@ -57,8 +57,9 @@ class SharedGraph:
         steps = [tensor.reshape(-1, n, *tensor.shape[1:]) for tensor in inputs]
         if not all(torch.equal(step, step[:, :1].expand_as(step)) for step in steps):
             raise EccoError("This Captum method changes each target's input in its own way; no graph can be shared.")
-        rounding = in_bfloat16(inputs[0].device.type) if self.rounded else contextlib.nullcontext()
-        with rounding, sloped(self.scores.model), _Constant():
+        # autocast keeps its copies of parameters, and of nothing else
+        scope = in_bfloat16(inputs[0].device.type) if self.rounded else _Constant()
+        with scope, sloped(self.scores.model):
             values, gradients = self.scores.values_and_gradients(*(step[:, 0] for step in steps))
         self.values = values[-1]
         return tuple(g.transpose(0, 1).reshape(-1, *g.shape[2:]) for g in gradients)
