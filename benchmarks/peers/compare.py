@@ -197,7 +197,7 @@ class Worker:
     """A process of one library that does one kind of work when it is asked."""
 
     def __init__(self, python: str, script: Path, model: Path, folder: Path, threads: int) -> None:
-        log = (folder / f"{script.stem}.log").open("w")
+        log = (folder / f"{script.stem}.log").open("a")  # several may be at work
         settings = dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"), str(threads))
         settings |= {"HF_HUB_OFFLINE": "1", "TOKENIZERS_PARALLELISM": "false", "CUDA_VISIBLE_DEVICES": ""}
         self.process = subprocess.Popen(
@@ -271,6 +271,7 @@ class Bench:
             asked: dict[str, tuple[Worker, Mapping[str, Any]]] = {n: (w, row.options) for n, w in workers.items()}
             if row.limit:  # each of the three in a process of its own, so that no work leaves memory to another
                 bare = stack.enter_context(self.worker("ours"))
+                bare.ask("limit", forced(row.prompt, 2), {})
                 asked["bf16"] = stack.enter_context(self.worker("ours")), dict(row.options) | {"precision": "bf16"}
             for name, (worker, options) in list(asked.items()):  # warms up, and leaves out what cannot be done
                 if "error" in worker.ask(row.work, forced(row.prompt, 2), options) and name != "ours":

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import concurrent.futures
+
+import accelerate
 import numpy as np
 import pytest
 import torch
@@ -159,3 +162,36 @@ def test_shared_graphs_keep_nothing_for_gradients_of_weights(open_tiny):
     assert 0 < len(with_) < len(without), "a slope for each activation, and not what goes into the next product"
     torch.testing.assert_close(shared[0], plain[0][:, 0], rtol=1e-4, atol=1e-6)
     assert all(parameter.requires_grad and parameter.grad is None for parameter in lm.model.parameters())
+
+
+def test_models_whose_weights_are_fetched_for_each_forward_stay_whole(open_tiny):
+    lm = open_tiny("gpt2")
+    run = lm.generate("Nora is here.", max_new_tokens=3)
+    expected = run.analyze("saliency").values.values
+    for block in lm.model.transformer.h:
+        accelerate.cpu_offload(block, execution_device=torch.device("cpu"))
+    for _ in range(2):
+        np.testing.assert_allclose(run.analyze("saliency").values.values, expected, rtol=1e-5)
+    assert all(isinstance(parameter, torch.nn.Parameter) for parameter in lm.model.parameters())
+    assert all(parameter.requires_grad for parameter in lm.model.parameters())
+
+
+@pytest.mark.parametrize("name", ["saliency", "deep_lift"])
+def test_activations_in_place(open_tiny, name):
+    lm = open_tiny("gpt2", activation_function="silu", dtype=torch.float64)
+    run = lm.generate("Nora is here.", max_new_tokens=3)
+    expected = run.analyze(name).values.values
+    for block in lm.model.transformer.h:
+        block.mlp.act = torch.nn.SiLU(inplace=True)
+    np.testing.assert_allclose(run.analyze(name).values.values, expected, rtol=1e-9, atol=1e-12)
+
+
+def test_threads_that_share_a_model_wait_for_its_activations(open_tiny):
+    run = open_tiny("gpt2").generate("Nora is here.", max_new_tokens=3)
+    names = ("deep_lift", "saliency", "deep_lift")
+    expected = [run.analyze(name).values.values for name in names]
+    with concurrent.futures.ThreadPoolExecutor(3) as pool:
+        found = [pool.submit(lambda n=n: [run.analyze(n).values.values for _ in range(6)]) for n in names]
+        for future, one in zip(found, expected):
+            for again in future.result():
+                np.testing.assert_allclose(again, one, rtol=1e-3, atol=1e-5)

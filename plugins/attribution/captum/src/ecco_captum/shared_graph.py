@@ -75,12 +75,17 @@ def in_bfloat16(device: str) -> Iterator[None]:
         yield
 
 
+#: Functions of a parameter that keep what they multiply it by, for the parameter's gradient.
+_PRODUCTS = (torch.addmm, torch.matmul, torch.Tensor.matmul, torch.Tensor.__matmul__, torch.nn.functional.linear)
+
+
 class _Constant(TorchFunctionMode):
-    """Parameters count as constants, so that a forward keeps nothing for gradients of weights."""
+    """In products, parameters count as constants, so that a forward keeps nothing for gradients of weights."""
 
     def __torch_function__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        fixed = (arg.detach() if type(arg) is torch.nn.Parameter else arg for arg in args)
-        return function(*fixed, **(kwargs or {}))
+        if function in _PRODUCTS:
+            args = tuple(arg.detach() if type(arg) is torch.nn.Parameter else arg for arg in args)
+        return function(*args, **(kwargs or {}))
 
 
 @contextlib.contextmanager
