@@ -306,9 +306,12 @@ class Bench:
             return {"error": wrong}
         clocks = {clock: statistics.median(run[clock] for run in runs) for clock in ("processor_s", "wall_s")}
         spread = [min(run[self.clock] for run in runs), max(run[self.clock] for run in runs)]
-        memory = {name: max(run[name] for run in runs) for name in ("peak_mb", "process_mb")}
-        memory["later_mb"] = max(run["peak_mb"] for run in runs[min(1, len(runs) - 1) :])
-        return {**clocks, "counts_s": clocks[self.clock], "range_s": spread, **memory, "first_mb": runs[0]["peak_mb"]}
+        memory = {
+            "first_mb": runs[0]["peak_mb"],
+            "later_mb": max(run["peak_mb"] for run in runs[1:] or runs),
+            "process_mb": max(run["process_mb"] for run in runs),
+        }
+        return {**clocks, "counts_s": clocks[self.clock], "range_s": spread, **memory}
 
     def compare(
         self,

@@ -76,14 +76,14 @@ def in_bfloat16(device: str) -> Iterator[None]:
 
 
 #: Functions of a parameter that keep what they multiply it by, for the parameter's gradient.
-_PRODUCTS = (torch.addmm, torch.matmul, torch.Tensor.matmul, torch.Tensor.__matmul__, torch.nn.functional.linear)
+_KEEPING = (torch.addmm, torch.matmul, torch.Tensor.matmul, torch.Tensor.__matmul__, torch.nn.functional.linear)
 
 
 class _Constant(TorchFunctionMode):
     """In products, parameters count as constants, so that a forward keeps nothing for gradients of weights."""
 
     def __torch_function__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        if function in _PRODUCTS:
+        if function in _KEEPING:
             args = tuple(arg.detach() if type(arg) is torch.nn.Parameter else arg for arg in args)
         return function(*args, **(kwargs or {}))
 
