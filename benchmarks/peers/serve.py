@@ -19,6 +19,9 @@ from typing import Any
 import numpy as np
 import torch
 
+#: A work that is shorter is done again for its time: memory that was given back is slow to get anew.
+SHORT_S = 15
+
 #: Does a work on a text (prompt, prompt and answer, options); returns the token ids that were explained and arrays.
 Work = Callable[..., tuple[list[int], Mapping[str, Any]]]
 
@@ -40,12 +43,13 @@ def measured(work: Work, request: Mapping[str, Any]) -> dict[str, Any]:
     ctypes.CDLL(None).malloc_trim(0)  # what earlier work freed is given back, so that it does not hide what this takes
     forget_peak()
     base = memory("VmRSS")
-    start, busy = time.perf_counter(), time.process_time()
-    ids, found = work(request["prompt"], request["text"], **request["options"])
+    times, ids, found = timed(work, request)
+    peak = memory("VmHWM")
+    if times["wall_s"] < SHORT_S:
+        times, *_ = timed(work, request)
     figures = {
-        "wall_s": time.perf_counter() - start,
-        "processor_s": time.process_time() - busy,
-        "peak_mb": (peak := memory("VmHWM")) - base,
+        **times,
+        "peak_mb": peak - base,
         "process_mb": peak,
         "ids": ids,
         "said": {name: value for name, value in found.items() if not hasattr(value, "shape")},
@@ -53,6 +57,13 @@ def measured(work: Work, request: Mapping[str, Any]) -> dict[str, Any]:
     arrays = {name: np.asarray(value) for name, value in found.items() if hasattr(value, "shape")}
     np.savez(request["numbers"], **arrays)
     return figures
+
+
+def timed(work: Work, request: Mapping[str, Any]) -> tuple[dict[str, float], list[int], Mapping[str, Any]]:
+    """How long a work takes, in both kinds of seconds, and what it returns."""
+    start, busy = time.perf_counter(), time.process_time()
+    ids, found = work(request["prompt"], request["text"], **request["options"])
+    return {"wall_s": time.perf_counter() - start, "processor_s": time.process_time() - busy}, ids, found
 
 
 def serve(works: Mapping[str, Work]) -> None:

@@ -104,8 +104,9 @@ def _backward(done: Pass, leaves: list[torch.Tensor]) -> Iterator[tuple[torch.Te
             )
             yield torch.tensor([i]), tuple(single[None] for single in singles)
         return
-    rows = done.cuts[0].root[..., 0].numel()
-    for which in torch.tensor_split(torch.arange(n), math.ceil(n / max(1, BATCHED_ROWS // rows))):
+    rows, most = done.cuts[0].root[..., 0].numel(), BATCHED_ROWS
+    most *= 2 if torch.is_autocast_enabled(done.scores.device.type) else 1  # most numbers are half as wide then
+    for which in torch.tensor_split(torch.arange(n), math.ceil(n / max(1, most // rows))):
         found = tuple(leaf.new_zeros(len(which), *leaf.shape) for leaf in leaves)
         carried: torch.Tensor | None = None
         for cut in done.cuts:

@@ -202,7 +202,8 @@ class ScoreModule(nn.Module):
         """
         self._compare()
         start = same - same % max(4, len(embeddings[0][0]) // 8)  # few lengths: libraries keep a kernel for each shape
-        cache, own = self._tried_cache() if start and not torch.is_grad_enabled() else (None, torch.empty(0))
+        with fast_products(self._device):
+            cache, own = self._tried_cache() if start and not torch.is_grad_enabled() else (None, torch.empty(0))
         given, found, done = (*embeddings, *self._around(len(embeddings[0]))), [], 0
         while done < len(given[0]):
             some = [tensor[done : done + self._at_once] for tensor in given]
@@ -227,7 +228,8 @@ class ScoreModule(nn.Module):
             own, usable = self._each(self.inputs())[0] if plain else torch.empty(0), None
             with evaluating(self.model), self._scope(), contextlib.suppress(*_NOT_FROM_CACHE):
                 if plain and half > 0 and not active(self.model):
-                    cache = self.model(input_ids=ids[None], use_cache=True, return_dict=True).past_key_values
+                    body = self.model.base_model  # without the head, whose logits of all rows are large
+                    cache = body(input_ids=ids[None], use_cache=True, return_dict=True).past_key_values
                     found = self._later(self.inputs(), half, half, cache, own)[0]
                     near = torch.allclose(found, own, rtol=1e-4, atol=1e-4 * float(own.abs().max()))
                     usable = cache if near else None
@@ -239,12 +241,13 @@ class ScoreModule(nn.Module):
     ) -> torch.Tensor:
         """Scores ``(batch, place)`` from a run's cache up to `start`; of what the `same` tokens decide, the run's."""
         scores = own.repeat(len(embeddings[0]), 1)
-        places = torch.nonzero(self._rows >= same)[:, 0]
-        if len(places):
+        if bool((self._rows >= same).any()):
             past = copy.deepcopy(cache)
             past.crop(start - past.get_seq_length())
             past.batch_repeat_interleave(len(embeddings[0]))
-            scores[:, places] = self.run_part(embeddings, places, split=False, past=past).scores
+            places = torch.nonzero(self._rows >= start)[:, 0]  # few numbers of them, too
+            found = self.run_part(embeddings, places, split=False, past=past).scores
+            scores[:, places] = torch.where(self._rows[places] >= same, found, scores[:, places])
         return scores
 
     def _each(self, embeddings: Sequence[torch.Tensor]) -> torch.Tensor:

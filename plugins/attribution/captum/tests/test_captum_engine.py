@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import concurrent.futures
+import threading
 
 import accelerate
 import numpy as np
@@ -10,11 +11,13 @@ import pytest
 import torch
 from ecco_captum import groups
 from ecco_captum.activations import BY_ELEMENT
-from ecco_captum.shared_graph import SharedGraph, sloped
+from ecco_captum.shared_graph import SharedGraph, in_bfloat16, sloped
 from transformers import activations
 
 import ecco_core as ecco
 
+#: Whether attention in single operations may round to half precision, and what says so.
+SWITCH = ("fp16_bf16_reduction_math_sdp_allowed", "allow_fp16_bf16_reduction_math_sdp")
 TEXT = "The captain is called Nora. The cook is called Felix. Everyone thanked Nora."
 
 
@@ -87,11 +90,40 @@ def test_bfloat16_ranks_as_float32_and_says_how_well(prose, name):
     told = float(note.split("float32 ")[1].split(",")[0])
     from scipy.stats import spearmanr
 
-    measured = spearmanr(exact.values.values[-1], rough.values.values[-1]).statistic
+    middle = len(exact.targets) // 2
+    seen = exact.targets[middle].position
+    measured = spearmanr(exact.values.values[middle, :seen], rough.values.values[middle, :seen]).statistic
     assert told == pytest.approx(measured, abs=5e-3 if name == "integrated_gradients" else 1e-4)
     assert min(spearmanr(a, b).statistic for a, b in zip(exact.values.values, rough.values.values)) > 0.95
     assert str(run.analyze(name, precision="bf16")).count("bfloat16") == 1
     assert torch.is_autocast_enabled("cpu") is False
+
+
+@pytest.mark.parametrize("before", [False, True])
+def test_torchs_switch_is_as_it_was_when_the_last_thread_in_bfloat16_is_done(before):
+    allowed, allow = (getattr(torch.backends.cuda, name) for name in SWITCH)
+    inside, done = threading.Event(), threading.Event()
+
+    def other():
+        with in_bfloat16("cpu"):
+            inside.set()
+            done.wait(60)
+
+    allow(before)
+    try:
+        with concurrent.futures.ThreadPoolExecutor(1) as pool:
+            with in_bfloat16("cpu"):
+                later = pool.submit(other)
+                inside.wait(60)
+            assert allowed(), "the other thread still needs it"
+            done.set()
+            later.result()
+        assert allowed() is before
+        with pytest.raises(KeyboardInterrupt), in_bfloat16("cpu"):
+            raise KeyboardInterrupt
+        assert allowed() is before
+    finally:
+        allow(False)
 
 
 def test_bfloat16_of_a_model_that_is_not_float32_is_refused(open_tiny):

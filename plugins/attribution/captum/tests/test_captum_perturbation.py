@@ -151,8 +151,8 @@ def test_every_task_is_served(open_tiny, name, kind, task):
 def test_each_mask_goes_through_the_model_once_and_from_little_before_its_first_change_on(run):
     passed = []
     run.scores()  # proves causality, once per model
-    count = lambda _, __, kwargs: passed.append(kwargs["input_ids"].shape)  # noqa: E731
-    handle = run.lm.model.register_forward_pre_hook(count, with_kwargs=True)
+    count = lambda _, args, kwargs: passed.append((*args, kwargs.get("input_ids"))[0].shape)  # noqa: E731
+    handle = run.lm.model.base_model.register_forward_pre_hook(count, with_kwargs=True)
     try:
         run.analyze("feature_ablation", internal_batch_size=1)
     finally:

@@ -191,18 +191,20 @@ def _attribute(
     if not any(note.startswith("bfloat16") for note in ctx.notes):
         from scipy.stats import spearmanr
 
-        last = max(scores.targets, key=lambda target: target.upto or target.position)
-        one = Within(ctx, scores.only([last]), averaged=lambda same: same)
+        order = sorted(scores.targets, key=lambda target: target.upto or target.position)
+        middle = order[len(order) // 2]
+        one = Within(ctx, scores.only([middle]), averaged=lambda same: same)
         few = {**options, "n_steps": min(_FEW_STEPS, options["n_steps"])} if "n_steps" in options else options
-        here = scores.targets.index(last)
+        here = scores.targets.index(middle)
         rounded = tuple(part[here : here + 1] for part in attributions)
         if few != options:
             _, rounded = _explained(one.scores, explain_class, precision, few)
         _, exactly = _explained(one.scores, explain_class, "model", few)
         exact, rough = (aggregate(one, each, how)[0][0] for each in (exactly, rounded))
-        ranks = float(spearmanr(exact, rough).statistic) if len(exact) > 1 else 1.0
+        seen = (exact != 0) | (rough != 0)  # of what comes after a target, both are 0
+        ranks = float(spearmanr(exact[seen], rough[seen]).statistic) if seen.sum() > 1 else 1.0
         steps = f" at {few['n_steps']} steps" if "n_steps" in few else ""
-        ctx.note(f"bfloat16: rank correlation with float32 {ranks:.4f}, of the target at {last.position}{steps}")
+        ctx.note(f"bfloat16: rank correlation with float32 {ranks:.4f}, of the target at {middle.position}{steps}")
     return value, attributions
 
 

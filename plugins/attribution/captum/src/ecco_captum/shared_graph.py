@@ -7,6 +7,7 @@ same run, so the copies are recognised, the run is passed once, and core's many-
 from __future__ import annotations
 
 import contextlib
+import threading
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -22,7 +23,7 @@ class SharedGraph:
 
     Args:
         scores: the targets. Give the method `expanded` inputs and ``target=None``.
-        rounded: compute in bfloat16; torch keeps norms, softmax and sums in float32.
+        rounded: compute in bfloat16; norms, and sums of blocks, stay in float32.
 
     Attributes:
         values: scores ``(target,)`` of the last inputs it was called with, None before.
@@ -68,11 +69,31 @@ class SharedGraph:
 @contextlib.contextmanager
 def in_bfloat16(device: str) -> Iterator[None]:
     """Have matrix products take bfloat16; on a CPU also those of attention, whose fused kernel is slow in it."""
+    with torch.autocast(device, dtype=torch.bfloat16), _unfused() if device == "cpu" else contextlib.nullcontext():
+        yield
+
+
+_UNFUSED_LOCK = threading.Lock()
+_unfused_before: list[bool] = []  # an entry per block that is open
+
+
+@contextlib.contextmanager
+def _unfused() -> Iterator[None]:
+    """Compute attention in single operations of its inputs' dtype, for which torch has one switch for all threads."""
     from torch.nn.attention import SDPBackend, sdpa_kernel
 
-    unfused = sdpa_kernel(SDPBackend.MATH) if device == "cpu" else contextlib.nullcontext()
-    with torch.autocast(device, dtype=torch.bfloat16), unfused:
-        yield
+    switch = torch.backends.cuda  # of a CPU's, too
+    with _UNFUSED_LOCK:
+        before: bool = switch.fp16_bf16_reduction_math_sdp_allowed()  # type: ignore[no-untyped-call]
+        _unfused_before.append(_unfused_before[0] if _unfused_before else before)
+        switch.allow_fp16_bf16_reduction_math_sdp(True)
+    try:
+        with sdpa_kernel(SDPBackend.MATH):
+            yield
+    finally:
+        with _UNFUSED_LOCK:
+            before = _unfused_before.pop()
+            switch.allow_fp16_bf16_reduction_math_sdp(bool(_unfused_before) or before)
 
 
 #: Functions of a parameter that keep what they multiply it by, for the parameter's gradient.
