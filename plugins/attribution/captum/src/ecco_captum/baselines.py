@@ -11,7 +11,7 @@ from ecco_core import Context, ScoreModule, TargetError, did_you_mean
 
 _NAMES = ("auto", "mean", "zero", "sample")
 _SPECIAL = ("mask", "unk", "eos", "bos", "pad")
-_AT_ONCE = 64  # embeddings: glibc leaves holes between larger pieces, up to a hundred megabytes of them
+_AT_ONCE = 64  # embeddings: of larger pieces, glibc can leave holes of a hundred megabytes
 _SMALL = 0.1  # of the vocabulary's median norm: below, an RMS norm blows the path's first steps up
 
 
@@ -83,11 +83,15 @@ def _token(text: str, ctx: Context) -> int:
         raise TargetError(f"The baseline {text!r} is not one token.{near}") from error
 
 
-def _vocabulary(scores: ScoreModule, stack: str) -> Iterator[torch.Tensor]:
-    """Embeddings of all tokens, a few at a time ``(token, unit)``: together they can be a large part of a model."""
+def _vocabulary(scores: ScoreModule, stack: str) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
+    """Ids and embeddings ``(token, unit)``, a few at a time: together they can be a large part of a model.
+
+    What is kept of each is written into one tensor: small ones made in between would keep their memory apart.
+    """
     size = _size(scores, stack)
     for start in range(0, size, _AT_ONCE):
-        yield scores.embed(torch.arange(start, min(start + _AT_ONCE, size)), stack)
+        ids = torch.arange(start, min(start + _AT_ONCE, size))
+        yield ids, scores.embed(ids, stack)
 
 
 def _size(scores: ScoreModule, stack: str) -> int:
@@ -96,18 +100,27 @@ def _size(scores: ScoreModule, stack: str) -> int:
 
 def _mean(scores: ScoreModule, stack: str) -> torch.Tensor:
     """Mean of all embeddings ``(unit,)``."""
-    total = torch.stack([some.sum(0, dtype=torch.float64) for some in _vocabulary(scores, stack)]).sum(0)
+    total = scores.embed(torch.tensor([0]), stack)[0].double().zero_()
+    for _, some in _vocabulary(scores, stack):
+        total += some.sum(0, dtype=torch.float64)
     return (total / _size(scores, stack)).to(scores.embeddings[stack].weight.dtype)
+
+
+def _norms(scores: ScoreModule, stack: str, origin: torch.Tensor | float = 0.0) -> torch.Tensor:
+    """Distance of each token's embedding from one ``(unit,)``, ``(vocabulary,)``."""
+    found = scores.embed(torch.tensor([0]), stack).new_empty(_size(scores, stack))
+    for where, some in _vocabulary(scores, stack):
+        found[where] = (some - origin).norm(dim=-1)
+    return found
 
 
 def _auto(scores: ScoreModule, tokenizer: Any) -> int:
     stack = scores.stacks[0]
-    norms = torch.cat([some.norm(dim=-1) for some in _vocabulary(scores, stack)])
+    norms = _norms(scores, stack)
     proper = norms > _SMALL * norms.median()
     for kind in _SPECIAL:
         token = getattr(tokenizer, f"{kind}_token_id", None)
         if isinstance(token, int) and token < len(norms) and proper[token]:
             return token
-    mean = _mean(scores, stack)
-    distance = torch.cat([(some - mean).norm(dim=-1) for some in _vocabulary(scores, stack)])
+    distance = _norms(scores, stack, _mean(scores, stack))
     return int(distance.masked_fill(~proper, torch.inf).argmin())
