@@ -65,7 +65,10 @@ class Same:
 
 @attrs.frozen
 class Row:
-    """One kind of work, with the libraries that do it and what their numbers are compared by (None: not the same)."""
+    """One kind of work, with the libraries that do it and what their numbers are compared by (None: not the same).
+
+    What is short is done once for its memory and again for its time (`again`), by all libraries.
+    """
 
     title: str
     work: str
@@ -74,6 +77,7 @@ class Row:
     options: Mapping[str, Any] = {}
     limit: bool = False
     prompt: int = PROMPT
+    again: bool = True
 
 
 STEPS = {"n_steps": 50}
@@ -89,15 +93,15 @@ ROWS = (
     Row(
         "integrated gradients, 50 steps, 20 targets", "integrated_gradients", 20,
         {"naive": Same("sum"), "inseq": Same("sum"),
-         "ecco": Same("normalised", {"baseline": "zero", "aggregation": "l2"})}, STEPS, limit=True,
+         "ecco": Same("normalised", {"baseline": "zero", "aggregation": "l2"})}, STEPS, limit=True, again=False,
     ),
-    Row("occlusion, 20 targets", "occlusion", 20, {"inseq": Same("magnitude")}),
+    Row("occlusion, 20 targets", "occlusion", 20, {"inseq": Same("magnitude")}, again=False),
     Row("DeepLift, 20 targets", "deep_lift", 20, {"inseq": None}),
 )  # fmt: skip
 LONG = (
-    Row("input × gradient, 200 targets, prompt of 1,000", "input_x_gradient", 200, {}, prompt=1000),
+    Row("input × gradient, 200 targets, prompt of 1,000", "input_x_gradient", 200, {}, prompt=1000, again=False),
     Row("integrated gradients, 3 steps, 200 targets, prompt of 1,000", "integrated_gradients", 200, {},
-        {"n_steps": 3}, prompt=1000),
+        {"n_steps": 3}, prompt=1000, again=False),
 )  # fmt: skip
 #: Curve -> its axis, what it is about, the libraries, and per point what the text and the options are.
 CURVES: dict[str, dict[str, Any]] = {
@@ -207,9 +211,11 @@ class Worker:
         self.numbers = folder / f"{script.stem}.npz"
         self.log = folder / f"{script.stem}.log"
 
-    def ask(self, work: str, text: Mapping[str, str], options: Mapping[str, Any]) -> dict[str, Any]:
-        """Its figures, with ``arrays``; with ``error`` where it failed."""
-        request = {"work": work, **text, "options": dict(options), "numbers": str(self.numbers)}
+    def ask(
+        self, work: str, text: Mapping[str, str], options: Mapping[str, Any], again: bool = False
+    ) -> dict[str, Any]:
+        """Its figures, with ``arrays``; with ``error`` where it failed. `again`: time is that of a second time."""
+        request = {"work": work, **text, "options": dict(options), "numbers": str(self.numbers), "again": again}
         assert self.process.stdin is not None
         assert self.process.stdout is not None
         with contextlib.suppress(BrokenPipeError):  # it was killed; nothing is answered then
@@ -278,7 +284,7 @@ class Bench:
                     del asked[name]
             for n in range(repeats):
                 for name, (worker, options) in asked.items():
-                    runs.setdefault(name, []).append(worker.ask(row.work, text, options))
+                    runs.setdefault(name, []).append(worker.ask(row.work, text, options, row.again))
                 if row.limit:
                     of_steps = {key: value for key, value in row.options.items() if key == "n_steps"}
                     limits.append(bare.ask("limit", text, of_steps)["said"]["limit"])

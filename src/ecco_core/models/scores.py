@@ -195,7 +195,7 @@ class ScoreModule(nn.Module):
         Args:
             embeddings: one tensor ``(batch, token, unit)`` per stack.
             same: so many of the first tokens are the run's own in the whole batch. Without gradients, a model whose
-                cache can be gone on from, which is tried, passes only the others and a few before them.
+                cache can be gone on from, which is tried, passes only the others and up to an eighth of all before them.
 
         Returns:
             ``(batch, target)``, in the unit of ``self.score``, float32 or wider.
@@ -228,7 +228,7 @@ class ScoreModule(nn.Module):
             own, usable = self._each(self.inputs())[0] if plain else torch.empty(0), None
             with evaluating(self.model), self._scope(), contextlib.suppress(*_NOT_FROM_CACHE):
                 if plain and half > 0 and not active(self.model):
-                    body = self.model.base_model  # without the head, whose logits of all rows are large
+                    body = getattr(self.model, "base_model", self.model)  # logits of all rows would be large
                     cache = body(input_ids=ids[None], use_cache=True, return_dict=True).past_key_values
                     found = self._later(self.inputs(), half, half, cache, own)[0]
                     near = torch.allclose(found, own, rtol=1e-4, atol=1e-4 * float(own.abs().max()))

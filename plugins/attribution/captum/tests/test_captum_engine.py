@@ -16,8 +16,6 @@ from transformers import activations
 
 import ecco_core as ecco
 
-#: Whether attention in single operations may round to half precision, and what says so.
-SWITCH = ("fp16_bf16_reduction_math_sdp_allowed", "allow_fp16_bf16_reduction_math_sdp")
 TEXT = "The captain is called Nora. The cook is called Felix. Everyone thanked Nora."
 
 
@@ -99,9 +97,15 @@ def test_bfloat16_ranks_as_float32_and_says_how_well(prose, name):
     assert torch.is_autocast_enabled("cpu") is False
 
 
+def switches():
+    """torch's switches of attention that are for all threads."""
+    names = ("flash_sdp_enabled", "mem_efficient_sdp_enabled", "math_sdp_enabled", "cudnn_sdp_enabled",
+             "fp16_bf16_reduction_math_sdp_allowed")  # fmt: skip
+    return [getattr(torch.backends.cuda, name)() for name in names]
+
+
 @pytest.mark.parametrize("before", [False, True])
-def test_torchs_switch_is_as_it_was_when_the_last_thread_in_bfloat16_is_done(before):
-    allowed, allow = (getattr(torch.backends.cuda, name) for name in SWITCH)
+def test_torchs_switches_are_as_they_were_when_the_last_thread_in_bfloat16_is_done(before):
     inside, done = threading.Event(), threading.Event()
 
     def other():
@@ -109,21 +113,31 @@ def test_torchs_switch_is_as_it_was_when_the_last_thread_in_bfloat16_is_done(bef
             inside.set()
             done.wait(60)
 
+    allow = torch.backends.cuda.allow_fp16_bf16_reduction_math_sdp
     allow(before)
     try:
+        as_it_was = switches()
         with concurrent.futures.ThreadPoolExecutor(1) as pool:
             with in_bfloat16("cpu"):
                 later = pool.submit(other)
                 inside.wait(60)
-            assert allowed(), "the other thread still needs it"
+            assert switches() == [False, False, True, False, True], "the other thread still needs it"
             done.set()
             later.result()
-        assert allowed() is before
+        assert switches() == as_it_was
         with pytest.raises(KeyboardInterrupt), in_bfloat16("cpu"):
             raise KeyboardInterrupt
-        assert allowed() is before
+        assert switches() == as_it_was
     finally:
         allow(False)
+
+
+def test_bfloat16_of_targets_that_see_too_little_says_so(open_tiny):
+    run = open_tiny("gpt2")(TEXT)
+    (note,) = run.analyze("saliency", targets=[1], precision="bf16").notes
+    assert note == "bfloat16: rank correlation with float32 not known, too few scores differ, of the target at 1"
+    (note,) = run.analyze("saliency", targets=[1, 2, 12], precision="bf16").notes
+    assert note.endswith("of the target at 12")
 
 
 def test_bfloat16_of_a_model_that_is_not_float32_is_refused(open_tiny):

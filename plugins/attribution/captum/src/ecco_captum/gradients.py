@@ -17,6 +17,7 @@ Aggregation = Literal["sum", "l2", "dot", "max"]
 Path = Literal["gausslegendre", "riemann_trapezoid", "riemann_right", "riemann_left", "riemann_middle"]
 Precision = Literal["model", "bf16"]
 _CANCELLED = 1e-4  # of the gradient's norm
+_FEW_RANKS = 3  # scores whose ranks are compared
 _FEW_STEPS = 10  # of a path, to compare precisions on
 
 
@@ -192,6 +193,7 @@ def _attribute(
         from scipy.stats import spearmanr
 
         order = sorted(scores.targets, key=lambda target: target.upto or target.position)
+        order = [target for target in order if (target.upto or target.position) >= _FEW_RANKS] or order
         middle = order[len(order) // 2]
         one = Within(ctx, scores.only([middle]), averaged=lambda same: same)
         few = {**options, "n_steps": min(_FEW_STEPS, options["n_steps"])} if "n_steps" in options else options
@@ -202,9 +204,10 @@ def _attribute(
         _, exactly = _explained(one.scores, explain_class, "model", few)
         exact, rough = (aggregate(one, each, how)[0][0] for each in (exactly, rounded))
         seen = (exact != 0) | (rough != 0)  # of what comes after a target, both are 0
-        ranks = float(spearmanr(exact[seen], rough[seen]).statistic) if seen.sum() > 1 else 1.0
+        known = seen.sum() >= _FEW_RANKS and exact[seen].std() > 0 and rough[seen].std() > 0
+        ranks = f"{spearmanr(exact[seen], rough[seen]).statistic:.4f}" if known else "not known, too few scores differ"
         steps = f" at {few['n_steps']} steps" if "n_steps" in few else ""
-        ctx.note(f"bfloat16: rank correlation with float32 {ranks:.4f}, of the target at {middle.position}{steps}")
+        ctx.note(f"bfloat16: rank correlation with float32 {ranks}, of the target at {middle.position}{steps}")
     return value, attributions
 
 

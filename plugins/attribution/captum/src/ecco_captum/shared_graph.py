@@ -23,7 +23,7 @@ class SharedGraph:
 
     Args:
         scores: the targets. Give the method `expanded` inputs and ``target=None``.
-        rounded: compute in bfloat16; norms, and sums of blocks, stay in float32.
+        rounded: take matrix products in bfloat16; what blocks add to stays in float32.
 
     Attributes:
         values: scores ``(target,)`` of the last inputs it was called with, None before.
@@ -74,26 +74,40 @@ def in_bfloat16(device: str) -> Iterator[None]:
 
 
 _UNFUSED_LOCK = threading.Lock()
-_unfused_before: list[bool] = []  # an entry per block that is open
+_unfused_scopes: list[contextlib.ExitStack] = []  # one per block that is open; the first switches
 
 
 @contextlib.contextmanager
 def _unfused() -> Iterator[None]:
-    """Compute attention in single operations of its inputs' dtype, for which torch has one switch for all threads."""
+    """Compute attention in single operations of its inputs' dtype.
+
+    torch's switches of this are for all threads: the first block that is entered sets them, the last puts them back.
+    """
+    with _UNFUSED_LOCK:
+        scope = contextlib.ExitStack()
+        if not _unfused_scopes:
+            scope.enter_context(_switched())
+        _unfused_scopes.append(scope)
+    try:
+        yield
+    finally:
+        with _UNFUSED_LOCK:
+            last = _unfused_scopes.pop()  # whichever: the first is the last to go
+            last.close()
+
+
+@contextlib.contextmanager
+def _switched() -> Iterator[None]:
     from torch.nn.attention import SDPBackend, sdpa_kernel
 
     switch = torch.backends.cuda  # of a CPU's, too
-    with _UNFUSED_LOCK:
-        before: bool = switch.fp16_bf16_reduction_math_sdp_allowed()  # type: ignore[no-untyped-call]
-        _unfused_before.append(_unfused_before[0] if _unfused_before else before)
-        switch.allow_fp16_bf16_reduction_math_sdp(True)
+    before: bool = switch.fp16_bf16_reduction_math_sdp_allowed()  # type: ignore[no-untyped-call]
     try:
+        switch.allow_fp16_bf16_reduction_math_sdp(True)
         with sdpa_kernel(SDPBackend.MATH):
             yield
     finally:
-        with _UNFUSED_LOCK:
-            before = _unfused_before.pop()
-            switch.allow_fp16_bf16_reduction_math_sdp(bool(_unfused_before) or before)
+        switch.allow_fp16_bf16_reduction_math_sdp(before)
 
 
 #: Functions of a parameter that keep what they multiply it by, for the parameter's gradient.
