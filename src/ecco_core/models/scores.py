@@ -195,7 +195,7 @@ class ScoreModule(nn.Module):
         Args:
             embeddings: one tensor ``(batch, token, unit)`` per stack.
             same: so many of the first tokens are the run's own in the whole batch. Without gradients, a model whose
-                cache can be gone on from, which is tried, passes only the others and up to an eighth of all before them.
+                cache can be gone on from, which is tried, passes the others and up to an eighth of all before them.
 
         Returns:
             ``(batch, target)``, in the unit of ``self.score``, float32 or wider.
