@@ -74,7 +74,7 @@ def in_bfloat16(device: str) -> Iterator[None]:
 
 
 _UNFUSED_LOCK = threading.Lock()
-_unfused_scopes: list[contextlib.ExitStack] = []  # one per block that is open; the first switches
+_UNFUSED: list[Any] = []  # one entry for each block, in whichever thread; the first is what switches
 
 
 @contextlib.contextmanager
@@ -84,16 +84,16 @@ def _unfused() -> Iterator[None]:
     torch's switches of this are for all threads: the first block that is entered sets them, the last puts them back.
     """
     with _UNFUSED_LOCK:
-        scope = contextlib.ExitStack()
-        if not _unfused_scopes:
-            scope.enter_context(_switched())
-        _unfused_scopes.append(scope)
+        scope = None if _UNFUSED else _switched()
+        if scope is not None:
+            scope.__enter__()
+        _UNFUSED.append(scope)
     try:
         yield
     finally:
         with _UNFUSED_LOCK:
-            last = _unfused_scopes.pop()  # whichever: the first is the last to go
-            last.close()
+            if (scope := _UNFUSED.pop()) is not None:  # the last block ends
+                scope.__exit__(None, None, None)
 
 
 @contextlib.contextmanager
