@@ -67,7 +67,8 @@ class Same:
 class Row:
     """One kind of work, with the libraries that do it and what their numbers are compared by (None: not the same).
 
-    What is short is done once for its memory and again for its time (`again`), by all libraries.
+    What is short is done once for its memory, and then for ten seconds and at least once for the mean of its time
+    (`again`), by all libraries.
     """
 
     title: str
@@ -214,7 +215,7 @@ class Worker:
     def ask(
         self, work: str, text: Mapping[str, str], options: Mapping[str, Any], again: bool = False
     ) -> dict[str, Any]:
-        """Its figures, with ``arrays``; with ``error`` where it failed. `again`: time is that of a second time."""
+        """Its figures, with ``arrays``; with ``error`` where it failed. `again`: time is the mean of more times."""
         request = {"work": work, **text, "options": dict(options), "numbers": str(self.numbers), "again": again}
         assert self.process.stdin is not None
         assert self.process.stdout is not None

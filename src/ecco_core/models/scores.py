@@ -408,8 +408,9 @@ class ScoreModule(nn.Module):
             return Pass(self._score(output.logits[:, None].expand(-1, len(places), -1), places), which, rows)
         whole = output.logits if self._read is None else read[-1].view(batch, length, -1)
         logits = whole if cuts.applied else cuts.chosen(whole)
-        some = logits.split(len(logits) if torch.is_grad_enabled() else 1)  # a vocabulary for each target is large
-        scores = torch.cat([self._score(one, places) for one in some])
+        b, n = (1, 5) if not torch.is_grad_enabled() else (len(logits), len(places))  # a copy of vocabularies is large
+        each = [[self._score(*some) for some in zip(one.split(n, 1), places.split(n))] for one in logits.split(b)]
+        scores = torch.cat([torch.cat(of_places, dim=1) for of_places in each])
         if not (split and torch.is_grad_enabled()):
             return Pass(scores, which, rows)
         found = cuts.done(scores, embeddings[: len(self.stacks)])

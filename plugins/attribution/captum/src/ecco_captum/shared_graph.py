@@ -143,12 +143,13 @@ class _Sloped(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, tensor: torch.Tensor, function: Callable[[torch.Tensor], torch.Tensor]) -> torch.Tensor:
         with torch.enable_grad():
-            wide = torch.promote_types(tensor.dtype, torch.float32)  # so that a gradient is rounded once
+            wide = torch.promote_types(tensor.dtype, torch.float32)
             inside = tensor.detach().to(wide).requires_grad_()
             value = function(inside)
-        ctx.save_for_backward(torch.autograd.grad(value, inside, torch.ones_like(value))[0])
+        slope = torch.autograd.grad(value, inside, torch.ones_like(value))[0]
+        ctx.save_for_backward(slope.to(tensor.dtype))  # a product of two dtypes would be copied twice
         return value.detach().to(tensor.dtype)
 
     @staticmethod
     def backward(ctx: Any, gradient: torch.Tensor) -> tuple[torch.Tensor, None]:
-        return (gradient * ctx.saved_tensors[0]).to(gradient.dtype), None
+        return gradient * ctx.saved_tensors[0], None
