@@ -409,7 +409,8 @@ class ScoreModule(nn.Module):
         whole = output.logits if self._read is None else read[-1].view(batch, length, -1)
         logits = whole if cuts.applied else cuts.chosen(whole)
         b, n = (1, 5) if not torch.is_grad_enabled() else (len(logits), len(places))  # a copy of vocabularies is large
-        each = [[self._score(*some) for some in zip(one.split(n, 1), places.split(n))] for one in logits.split(b)]
+        pieces = places.split(n)  # type: ignore[no-untyped-call]
+        each = [[self._score(*some) for some in zip(one.split(n, 1), pieces)] for one in logits.split(b)]
         scores = torch.cat([torch.cat(of_places, dim=1) for of_places in each])
         if not (split and torch.is_grad_enabled()):
             return Pass(scores, which, rows)
