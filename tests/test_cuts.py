@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+
 import pytest
 import torch
 
@@ -28,10 +30,14 @@ def naive(scores):
 
 def assert_right(scores, share=1e-6):
     """Some models compute a part of themselves in float32 whatever they are: `share` is of the largest gradient."""
-    found = scores.values_and_gradients(*scores.inputs())[1]
+    values, found = scores.values_and_gradients(*scores.inputs())
+    one = len(scores.targets) // 2
+    same, again, exact = scores.rounded_gradients(contextlib.nullcontext, one, *scores.inputs())
+    torch.testing.assert_close(same, values)
     for i, expected in enumerate(naive(scores)):
-        for got, want in zip(found, expected):
-            torch.testing.assert_close(got[i], want, rtol=0, atol=share * float(want.abs().max()))
+        for n, want in enumerate(expected):
+            for got in (found[n][i], again[n][i], *([exact[n][0]] if i == one else [])):
+                torch.testing.assert_close(got, want, rtol=0, atol=share * float(want.abs().max()))
 
 
 @pytest.mark.parametrize("kind", CAUSAL)
@@ -41,6 +47,48 @@ def test_the_last_block_is_passed_once_for_all_targets(open_tiny, kind):
     n = len(run)
     for targets in (list(range(2, n)), [n - 3, n - 1, n - 1], [n], [1, 2, n - 2]):
         assert_right(run.scores(targets), 1e-4 if experts else 1e-6)
+
+
+@pytest.mark.parametrize("kind", ["gpt2", "llama", "opt"])
+def test_only_what_lies_before_the_last_cut_is_passed_in_the_context(open_tiny, kind):
+    lm = open_tiny(kind)
+    run, inside, seen = lm.generate(TEXT, max_new_tokens=2 * gradients.CHUNK), [], []
+
+    @contextlib.contextmanager
+    def context():
+        inside.append(True)
+        yield
+        inside.pop()
+
+    scores = run.scores()
+    places = {"embedding": lm.model.get_input_embeddings(), "head": lm.model.get_output_embeddings()}
+    places["last projection"] = scores._deep[1].module
+    with contextlib.ExitStack() as scope:
+        for name, module in places.items():
+            handle = module.register_forward_hook(lambda *_, name=name: seen.append((name, bool(inside))))
+            scope.callback(handle.remove)
+        scores.rounded_gradients(context, 0, *scores.inputs())
+    assert seen.count(("head", False)) == 1, "all targets in one pass"
+    assert ("head", True) not in seen
+    assert ("last projection", True) not in seen
+    assert seen.count(("embedding", True)) == 2, "a pass for each chunk"
+    assert lm.model.get_output_embeddings()._forward_pre_hooks == {}
+
+
+def test_passes_that_are_cut_at_different_places_do_not_count_as_known(open_tiny):
+    scores = open_tiny("gpt2", dtype=torch.float64)(TEXT).scores([3, 5, 8])
+
+    def run_part(embeddings, places, *, split):
+        scores._deep, deep = scores._deep if 0 in places else (), scores._deep
+        try:
+            return scores.run_part(embeddings, places, split=split)
+        finally:
+            scores._deep = deep
+
+    parts, only = [torch.tensor([0]), torch.tensor([1, 2])], torch.tensor([True, False, False])
+    _, (first,), known = gradients.values_and_gradients(run_part, parts, scores.inputs(), only=only)
+    assert known == ()
+    torch.testing.assert_close(first[0], naive(scores)[0][0])
 
 
 def test_masked_models_are_cut_too(open_tiny):
@@ -136,16 +184,22 @@ def test_parts_are_halved_when_memory_runs_out(open_tiny, error):
     expected = scores.values_and_gradients(x)
     passed = []
 
-    def small(embeddings, places, *, split):
+    def small(embeddings, places, *, split, known=()):
         if len(embeddings[0]) * len(places) > 2:
             raise error("[enforce fail at alloc_cpu.cpp] DefaultCPUAllocator: can't allocate memory: out of memory")
         passed.append((len(embeddings[0]), len(places)))
-        return scores.run_part(embeddings, places, split=split)
+        return scores.run_part(embeddings, places, split=split, known=known)
 
-    values, (grads,) = gradients.values_and_gradients(small, scores.parts((x,)), (x,))
+    values, (grads,), _ = gradients.values_and_gradients(small, scores.parts((x,)), (x,))
     torch.testing.assert_close(values, expected[0])
     torch.testing.assert_close(grads, expected[1][0])
     assert sum(batch * targets for batch, targets in passed) == 3 * len(scores.targets)
+    only = torch.arange(len(scores.targets)) == 4
+    _, (fourth,), known = gradients.values_and_gradients(small, scores.parts((x,)), (x,), only=only)
+    torch.testing.assert_close(fourth, expected[1][0][4:5])
+    assert len(known) == 2
+    _, (grads,), _ = gradients.values_and_gradients(small, scores.parts((x,)), (x,), known=known)
+    torch.testing.assert_close(grads, expected[1][0])
 
 
 def test_what_does_not_fit_at_all_is_an_error_and_so_is_any_other(open_tiny):

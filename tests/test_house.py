@@ -33,6 +33,7 @@ ROOMS = [
     "options",
     "rendering",
     "running",
+    "classic",
     "session",
     "analysis",
     "lm_plots",
@@ -172,6 +173,7 @@ def test_core_is_thin():
     assert lines("guard", "files", "interrupts") <= 400
     assert lines("texts") <= 275
     assert lines("products") <= 50
+    assert lines("classic", "lm_plots", "analysis") <= 450
     assert lines("registry") <= 775
     assert lines("proving") <= 1725
 

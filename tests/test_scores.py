@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+
 import pytest
 import torch
 from hypothesis import given, settings, strategies as st
@@ -81,6 +83,10 @@ def test_a_model_whose_head_cannot_be_cut_is_explained_all_the_same(gpt2_double,
     values, (grads,) = scores.values_and_gradients(*scores.inputs())
     torch.testing.assert_close(values, expected[0])
     torch.testing.assert_close(grads, expected[1][0])
+    values, (grads,), (second,) = scores.rounded_gradients(contextlib.nullcontext, 1, *scores.inputs())
+    torch.testing.assert_close(values, expected[0])
+    torch.testing.assert_close(grads, expected[1][0])
+    torch.testing.assert_close(second[0], expected[1][0][1])
 
 
 def test_operations_without_a_batching_rule_fall_back_to_a_loop(gpt2_double, monkeypatch):

@@ -136,7 +136,9 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the options."""
     peers(parser, "Inseq, Ecco 0.1.2 and a plain loop")
     parser.add_argument("--threads", type=int, help="by default two on a quiet machine, else one")
-    parser.add_argument("--only", nargs="+", help="works to compare, such as occlusion; the docs are not written")
+    parser.add_argument(
+        "--only", nargs="*", help="works to compare, such as occlusion, or none; the other rows stay as they were"
+    )
     parser.add_argument("--long", action="store_true", help="also a prompt of 1,000 tokens with 200 targets")
     parser.add_argument("--growth", action="store_true", help="also times against targets, length and steps, a plot")
 
@@ -151,22 +153,33 @@ def main(options: argparse.Namespace) -> None:
         subprocess.run([pythons["ecco"], HERE / "make_model.py", model], check=True)
     threads = options.threads or (min(2, os.cpu_count() or 1) if quiet() else 1)
     bench = Bench(pythons, model, folder, threads)
-    rows = [row for row in ROWS if row.work in (options.only or [row.work])]
+    rows = [row for row in ROWS if options.only is None or row.work in options.only]
     found = [bench.row(row, options.repeats) for row in rows]
     if options.long:
-        found += [bench.row(row, 1) for row in LONG if row.work in (options.only or [row.work])]
+        found += [bench.row(row, 1) for row in LONG if options.only is None or row.work in options.only]
     figures: dict[str, Any] = {"threads": threads, "versions": bench.versions(), "rows": found}
     if options.growth:
         figures["growth"] = {name: bench.curve(curve) for name, curve in CURVES.items()}
+    to = options.json or folder / "figures.json"
+    if options.only is not None and to.exists():
+        figures = joined(json.loads(to.read_text(encoding="utf-8")), figures)
     table = shown(figures)
     print(table)
-    to = options.json or folder / "figures.json"
     to.write_text(json.dumps(figures, indent=1) + "\n", encoding="utf-8")
     if options.growth:
         subprocess.run([pythons["ecco"], HERE / "plot.py", to, PICTURE], check=True)
-    if not options.only:
+    if {row.title for row in ROWS} <= {row["title"] for row in figures["rows"]}:
         before, rest = PAGE.read_text(encoding="utf-8").split(BEGIN)
         PAGE.write_text(f"{before}{BEGIN}{table}{END}{rest.split(END, 1)[1]}", encoding="utf-8")
+
+
+def joined(earlier: dict[str, Any], now: dict[str, Any]) -> dict[str, Any]:
+    """What was measured now, and of earlier figures the rows and curves that were not, if all else is the same."""
+    if any(earlier[key] != now[key] for key in ("threads", "versions")):
+        return now
+    anew = {row["title"]: row for row in now["rows"]}
+    rows = [anew.pop(row["title"], row) for row in earlier["rows"]]
+    return {**earlier, **now, "rows": [*rows, *anew.values()]}
 
 
 def environment(folder: Path, steps: Sequence[str]) -> str:

@@ -12,8 +12,12 @@ from torch import nn
 
 from ecco_core.errors import ArchitectureError
 from ecco_core.models.architecture import Place
-from ecco_core.models.gradients import Cut
+from ecco_core.models.gradients import CHUNK, Cut
 from ecco_core.models.hooks import hooked
+
+
+class _Known(Exception):  # noqa: N818 - it ends a forward, and is no error
+    """What follows in a forward is known."""
 
 
 @attrs.define
@@ -28,6 +32,7 @@ class Cuts:
     Attributes:
         rows, which: ``(target,)``, the row of each target, and the variant that it is in.
         deep: what enters the last block, and the output projection of its attention; none if it is not to be cut there.
+        known: the gradients of each cut, from the head to the inputs; the forward ends at the first of them, then.
     """
 
     model: Any
@@ -38,6 +43,7 @@ class Cuts:
     length: int
     split: bool
     deep: Sequence[Place] = ()
+    known: Sequence[torch.Tensor] = ()
     applied: bool = False
     _ends: list[tuple[torch.Tensor, torch.Tensor]] = attrs.field(factory=list)  # (before, after) each cut
     _head: tuple[torch.Tensor, torch.Tensor, torch.Tensor] | None = None  # all that enters it; the rows, cut in two
@@ -47,6 +53,7 @@ class Cuts:
         """Hook the head, and the last block, for the time of the block."""
         head = self.model.get_output_embeddings() if hasattr(self.model, "get_output_embeddings") else None
         with contextlib.ExitStack() as scope:
+            scope.enter_context(contextlib.suppress(_Known))
             if isinstance(head, nn.Module):
                 scope.enter_context(hooked(Place(head, "input"), self._at_head))
                 for place in self.deep if self.split and torch.is_grad_enabled() else ():
@@ -65,6 +72,8 @@ class Cuts:
         if not self._fits(tensor) or not tensor.requires_grad:
             return None
         self._ends.append((tensor, tensor.detach().requires_grad_()))
+        if len(self._ends) == len(self.deep) and self.known:
+            raise _Known
         return self._ends[-1][1] * 1  # a model that adds in place must not change a leaf
 
     def _at_head(self, hidden: torch.Tensor) -> torch.Tensor | None:
@@ -77,18 +86,24 @@ class Cuts:
         if not (self.split and torch.is_grad_enabled()):
             return rows
         self._head = (hidden, rows, rows.detach().requires_grad_())
+        if self.known:
+            raise _Known
         return self._head[2]
 
     def done(self, scores: torch.Tensor, inputs: Sequence[torch.Tensor]) -> tuple[Cut, ...] | None:
         """The cuts, with the gradients of ``scores`` ``(batch, target)``; None if it must not be cut so deep."""
         ends = self._ends[::-1]
+        if self.known:
+            roots = [self._head[0]] if self._head else [root for root, _ in ends]
+            starts = [*(start for _, start in ends[1:]), None]
+            return tuple(Cut(*cut) for cut in zip(roots, self.known, starts, strict=True))
         if self._head is None or (self.deep and len(ends) != len(self.deep)):
             return None if self.deep else ()
         hidden, rows, leaf = self._head
         (of_head,) = torch.autograd.grad(scores.sum(), leaf)
         if not self.deep:
             return (Cut(hidden, of_head),)
-        weights = torch.pow(2.0, -torch.arange(len(self.rows)))[:, None].to(of_head)  # tell a target's from the others'
+        weights = torch.pow(0.5, torch.arange(len(self.rows)) % CHUNK)[:, None].to(of_head)  # tell neighbours apart
         wanted = [*(end for _, end in ends), *inputs]
         found, weighted = (
             torch.autograd.grad(rows, wanted, of_head * w, retain_graph=True, allow_unused=True) for w in (1, weights)

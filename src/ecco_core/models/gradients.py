@@ -59,33 +59,59 @@ def values_and_gradients(
     parts: Sequence[torch.Tensor],
     embeddings: Sequence[torch.Tensor],
     around: Sequence[torch.Tensor] = (),
-) -> tuple[torch.Tensor, tuple[torch.Tensor, ...]]:
-    """Return scores ``(batch, target)`` and, per stack, their gradients ``(target, batch, token, unit)``.
+    *,
+    only: torch.Tensor | None = None,
+    known: Sequence[torch.Tensor] = (),
+) -> tuple[torch.Tensor, tuple[torch.Tensor, ...], tuple[torch.Tensor, ...]]:
+    """Return scores ``(batch, target)``, per stack gradients ``(target, batch, token, unit)``, and those at the cuts.
 
     Args:
         parts: indices of targets, together all of them; each is one forward.
         embeddings: per stack ``(batch, token, unit)``; the batch's entries are independent of each other.
         around: more of the kind, which `run_part` is given behind them and no gradient is taken of.
+        only: which targets' gradients are wanted, boolean ``(target,)``; the others' are left out of the result.
+        known: gradients at the cuts, from an earlier call; forwards end there, and there are no scores.
+
+    Returns:
+        With the gradients at the cuts, ``(batch, target, unit)`` each, of all targets; none if passes differ in cuts.
     """
     n, first = sum(len(places) for places in parts), embeddings[0]
     values = first.new_zeros(len(first), n, dtype=torch.promote_types(first.dtype, torch.float32))
-    gradients = tuple(tensor.new_zeros(n, *tensor.shape) for tensor in embeddings)
+    wanted = torch.ones(n, dtype=torch.bool) if only is None else only.cpu()
+    slots, at_cuts = wanted.cumsum(0) - 1, []
+    gradients = tuple(tensor.new_zeros(int(wanted.sum()), *tensor.shape) for tensor in embeddings)
 
     def pass_piece(piece: tuple[torch.Tensor, range]) -> None:
         places, batch = piece[0], slice(piece[1].start, piece[1].stop)
         leaves = [tensor[batch].detach().clone().requires_grad_() for tensor in embeddings]
-        done = run_part([*leaves, *(tensor[batch] for tensor in around)], places, split=True)
+        given = [*leaves, *(tensor[batch] for tensor in around)]
+        more = {"known": [tensor[batch][:, places] for tensor in known]} if known else {}
+        done = run_part(given, places, split=True, **more)
         values[batch, places] = done.scores.detach().to(values.dtype)
-        for which, of_stacks in _backward(done, leaves):
+        for which, of_stacks in _backward(done, leaves, torch.nonzero(wanted[places.cpu()])[:, 0]):
             for gradient, part in zip(gradients, of_stacks):
-                gradient[places[which], batch] = part.to(gradient.dtype)
+                gradient[slots[places.cpu()[which]], batch] = part.to(gradient.dtype)
+        at_cuts.append((batch, places, [cut.gradients for cut in done.cuts]))
 
     whole = range(len(first))
     # also inside of a user's no_grad or inference_mode
     with torch.inference_mode(False), torch.enable_grad(), fast_products(first.device):
         for _ in halving(pass_piece, [(places, whole) for places in parts], _halves):
             pass
-    return values, gradients
+    return values, gradients, () if only is None else _joined(at_cuts, len(first), n)
+
+
+def _joined(
+    pieces: Sequence[tuple[slice, torch.Tensor, Sequence[torch.Tensor]]], batch: int, n: int
+) -> tuple[torch.Tensor, ...]:
+    """Per cut, the gradients ``(batch, target, unit)`` of several passes; none if they were cut at different places."""
+    if len({len(of_cuts) for *_, of_cuts in pieces}) > 1:
+        return ()
+    joined = tuple(part.new_zeros(batch, n, part.shape[-1]) for part in pieces[0][2])
+    for some, places, of_cuts in pieces:
+        for whole, part in zip(joined, of_cuts):
+            whole[some, places] = part
+    return joined
 
 
 def _halves(piece: tuple[torch.Tensor, range]) -> list[tuple[torch.Tensor, range]]:
@@ -94,19 +120,21 @@ def _halves(piece: tuple[torch.Tensor, range]) -> list[tuple[torch.Tensor, range
     return [(half, batch) for half in halves(places)] or [(places, half) for half in halves(batch)]
 
 
-def _backward(done: Pass, leaves: list[torch.Tensor]) -> Iterator[tuple[torch.Tensor, tuple[torch.Tensor, ...]]]:
-    """Yield (indices of targets in the pass, their gradients per stack ``(target, batch, token, unit)``)."""
-    n, batch = done.scores.shape[1], len(leaves[0])
+def _backward(
+    done: Pass, leaves: list[torch.Tensor], wanted: torch.Tensor
+) -> Iterator[tuple[torch.Tensor, tuple[torch.Tensor, ...]]]:
+    """Yield (some of the wanted targets of a pass, their gradients per stack ``(target, batch, token, unit)``)."""
+    n, batch = len(wanted), len(leaves[0])
     if not done.cuts:
-        for i in range(n):
+        for i in wanted:
             singles = torch.autograd.grad(
-                done.scores[:, i].sum(), leaves, retain_graph=i < n - 1, materialize_grads=True, allow_unused=True
+                done.scores[:, i].sum(), leaves, retain_graph=True, materialize_grads=True, allow_unused=True
             )
-            yield torch.tensor([i]), tuple(single[None] for single in singles)
+            yield i[None], tuple(single[None] for single in singles)
         return
     rows, most = done.cuts[0].root[..., 0].numel(), BATCHED_ROWS
     most *= 2 if torch.is_autocast_enabled(done.scores.device.type) else 1  # most numbers are half as wide then
-    for which in torch.tensor_split(torch.arange(n), math.ceil(n / max(1, most // rows))):
+    for which in torch.tensor_split(wanted, math.ceil(n / max(1, most // rows))) if n else ():
         found = tuple(leaf.new_zeros(len(which), *leaf.shape) for leaf in leaves)
         carried: torch.Tensor | None = None
         for cut in done.cuts:

@@ -289,13 +289,43 @@ class ScoreModule(nn.Module):
         """
         self._compare()
         around = self._around(len(embeddings[0]))
-        values, gradients = values_and_gradients(self.run_part, self.parts(embeddings), embeddings, around)
+        values, gradients, _ = values_and_gradients(self.run_part, self.parts(embeddings), embeddings, around)
+        return self._summed(values, 1), self._of_targets(gradients)
+
+    def rounded_gradients(
+        self, rounded: Callable[[], contextlib.AbstractContextManager[Any]], exactly: int, *embeddings: torch.Tensor
+    ) -> tuple[torch.Tensor, tuple[torch.Tensor, ...], tuple[torch.Tensor, ...]]:
+        """Return what `values_and_gradients` does, where blocks are passed in a context that rounds.
+
+        Scores, and gradients down to the last block's attention, are found outside of it; of a model whose graph
+        cannot be cut there, scores only.
+
+        Args:
+            rounded: makes the context, such as autocast's. `exactly`: the index of a target.
+
+        Returns:
+            scores, gradients, and those of the one target ``(1, batch, token, unit)``, found outside of the context.
+
+        Raises:
+            ArchitectureError: gradients are no numbers.
+        """
+        self._compare()
+        around, only = self._around(len(embeddings[0])), self._owner == exactly
+        parts = self.parts(embeddings, gradients=False)
+        values, exact, known = values_and_gradients(self.run_part, parts, embeddings, around, only=only)
+        parts = self.parts(embeddings)
+        with rounded():
+            _, gradients, _ = values_and_gradients(self.run_part, parts, embeddings, around, known=known)
+        one = tuple(part.sum(0, keepdim=True) for part in exact)
+        return self._summed(values, 1), self._of_targets(gradients), one
+
+    def _of_targets(self, gradients: Sequence[torch.Tensor]) -> tuple[torch.Tensor, ...]:
         if not all(bool(part.sum(dtype=torch.float64).isfinite()) for part in gradients):
             raise ArchitectureError(
                 f"Gradients of {type(self.model).__name__} here are no numbers (NaN or infinite): its precision "
                 "is too narrow, so load it with dtype='float32'; or a baseline is singular, so take another."
             )
-        return self._summed(values, 1), tuple(self._summed(gradient, 0) for gradient in gradients)
+        return tuple(self._summed(gradient, 0) for gradient in gradients)
 
     def parts(self, embeddings: Sequence[torch.Tensor], *, gradients: bool = True) -> tuple[torch.Tensor, ...]:
         """Indices of targets that one forward serves: all, those of a batch of variants or, with gradients, a chunk.
@@ -355,14 +385,21 @@ class ScoreModule(nn.Module):
         )
 
     def run_part(
-        self, embeddings: Sequence[torch.Tensor], places: torch.Tensor, *, split: bool, past: Any = None, upto: int = 0
+        self,
+        embeddings: Sequence[torch.Tensor],
+        places: torch.Tensor,
+        *,
+        split: bool,
+        past: Any = None,
+        upto: int = 0,
+        known: Sequence[torch.Tensor] = (),
     ) -> Pass:
         """Score the targets at `places`, from the part of the embeddings that they can see.
 
         Args:
             embeddings: one tensor ``(batch, token, unit)`` per stack; before them, what replaces what passes inside.
             places: indices of targets, as from `parts`.
-            split: cut the graph, for `values_and_gradients`.
+            split: cut the graph, for `values_and_gradients`. `known`: the gradients of the cuts, if not to be found.
             past: the model's cache of the first tokens, which are not passed then. `upto`: so many tokens of the
                 explained stack are, if more than the targets see.
 
@@ -387,8 +424,8 @@ class ScoreModule(nn.Module):
             puts.append((self._inside[0], "values inside", embeddings[0][:, :seen]))
         length = feed.ids[self.transcript.stack].shape[1]
         apart = len(set(zip(which.tolist(), rows.tolist()))) == len(rows) and self._read is None
-        deep = self._deep if apart else ()
-        cuts = Cuts(self.model, rows, which, len(masked), batch, length, split=split, deep=deep)
+        deep = self._deep if (len(known) > 1 if known else apart) else ()
+        cuts = Cuts(self.model, rows, which, len(masked), batch, length, split=split, deep=deep, known=known)
         read: list[torch.Tensor] = []
         with contextlib.ExitStack() as scope:
             scope.enter_context(evaluating(self.model))
@@ -404,6 +441,8 @@ class ScoreModule(nn.Module):
                 scope.enter_context(cuts.placed())  # changes of logits need all rows
             cache = without_cache(self.model) if past is None else {"past_key_values": past, "use_cache": True}
             output = self.model(**feed.arguments(), **cache, return_dict=True)
+        if known:
+            return Pass(known[0][..., 0], which, rows, cuts.done(known[0], ()) or ())
         if self._classes and self._read is None:
             return Pass(self._score(output.logits[:, None].expand(-1, len(places), -1), places), which, rows)
         whole = output.logits if self._read is None else read[-1].view(batch, length, -1)

@@ -14,6 +14,7 @@ import torch
 from torch import nn
 
 from ecco_core import guard
+from ecco_core.classic import ids_of
 from ecco_core.data.transcript import Transcript
 from ecco_core.errors import ArchitectureError, OptionError, PromptError
 from ecco_core.models.architecture import Architecture
@@ -23,7 +24,6 @@ from ecco_core.registry import lookup
 from ecco_core.registry.by_hand import structure_of
 from ecco_core.registry.structure import GENERATING, Structure
 from ecco_core.session import generating
-from ecco_core.session.classic import ids_of
 from ecco_core.session.run import Run, Runs
 from ecco_core.session.streaming import Streamer
 from ecco_core.texts.tokenizing import chat, encode, tokens_of

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from ecco_core import running
+from ecco_core.classic import ClassicRun
 from ecco_core.data.capture import Capture
 from ecco_core.data.results import Provenance, Result, Source
 from ecco_core.data.shown import visible
@@ -28,7 +29,6 @@ from ecco_core.options import convert
 from ecco_core.plugin.manager import Offer, plugins
 from ecco_core.registry.structure import GENERATING, OUTSIDE_BLOCKS
 from ecco_core.session import targets as of_task
-from ecco_core.session.classic import ClassicRun
 from ecco_core.texts.features import features_of
 from ecco_core.texts.tokenizing import label_of, single_token
 

@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     import torch
 
     from ecco_captum.groups import Attributions
+    from ecco_captum.shared_graph import SharedGraph
 
 Aggregation = Literal["sum", "l2", "dot", "max"]
 Path = Literal["gausslegendre", "riemann_trapezoid", "riemann_right", "riemann_left", "riemann_middle"]
@@ -180,43 +181,45 @@ def _attribute(
     """
     import torch
 
+    from ecco_captum.shared_graph import SharedGraph
+
     scores = ctx.scores
     if precision == "model":
-        return _explained(scores, explain_class, precision, options)
+        return _explained(SharedGraph(scores), explain_class, options)
     own = scores.inputs()[0].dtype
     if own != torch.float32:
         raise OptionError(f"precision='bf16' rounds what is float32; this model is {str(own)[6:]}, so leave it out.")
-    with torch.no_grad():
-        value = scores(*scores.inputs())[0].double().cpu().numpy()  # before: a divergence is from the model's own
-    _, attributions = _explained(scores, explain_class, precision, options)
+    order = sorted(scores.targets, key=lambda target: target.upto or target.position)
+    order = [target for target in order if (target.upto or target.position) >= _FEW_RANKS] or order
+    middle = order[len(order) // 2]
+    one = Within(ctx, scores.only([middle]), averaged=lambda same: same)  # before: a divergence is from the model's own
+    n_steps = options.get("n_steps", 0)
+    if n_steps:
+        value, attributions = _explained(SharedGraph(scores, rounded=True), explain_class, options)
+        few = {**options, "n_steps": min(_FEW_STEPS, n_steps)}
+        both = [_explained(SharedGraph(one.scores, rounded=it), explain_class, few)[1] for it in (False, True)]
+    else:
+        here = scores.targets.index(middle)
+        graph = SharedGraph(scores, rounded=True, compared=here)
+        value, attributions = _explained(graph, explain_class, options)
+        explainer = explain_class(one.scores)
+        explainer.gradient_func = lambda *_, **__: graph.exact
+        exactly = explainer.attribute(tuple(tensor.requires_grad_() for tensor in scores.inputs()), **options)
+        both = [tuple(part.detach() for part in exactly), tuple(part[here : here + 1] for part in attributions)]
     if not any(note.startswith("bfloat16") for note in ctx.notes):
         from scipy.stats import spearmanr
 
-        order = sorted(scores.targets, key=lambda target: target.upto or target.position)
-        order = [target for target in order if (target.upto or target.position) >= _FEW_RANKS] or order
-        middle = order[len(order) // 2]
-        one = Within(ctx, scores.only([middle]), averaged=lambda same: same)
-        few = {**options, "n_steps": min(_FEW_STEPS, options["n_steps"])} if "n_steps" in options else options
-        here = scores.targets.index(middle)
-        rounded = tuple(part[here : here + 1] for part in attributions)
-        if few != options:
-            _, rounded = _explained(one.scores, explain_class, precision, few)
-        _, exactly = _explained(one.scores, explain_class, "model", few)
-        exact, rough = (aggregate(one, each, how)[0][0] for each in (exactly, rounded))
+        exact, rough = (aggregate(one, each, how)[0][0] for each in both)
         seen = (exact != 0) | (rough != 0)  # of what comes after a target, both are 0
         known = seen.sum() >= _FEW_RANKS and exact[seen].std() > 0 and rough[seen].std() > 0
         ranks = f"{spearmanr(exact[seen], rough[seen]).statistic:.4f}" if known else "not known, too few scores differ"
-        steps = f" at {few['n_steps']} steps" if "n_steps" in few else ""
+        steps = f" at {few['n_steps']} steps" if n_steps else ""
         ctx.note(f"bfloat16: rank correlation with float32 {ranks}, of the target at {middle.position}{steps}")
     return value, attributions
 
 
-def _explained(
-    scores: Any, explain_class: Any, precision: Precision, options: dict[str, Any]
-) -> tuple[np.ndarray, Attributions]:
-    from ecco_captum.shared_graph import SharedGraph
-
-    n, graph = len(scores.targets), SharedGraph(scores, rounded=precision == "bf16")
+def _explained(graph: SharedGraph, explain_class: Any, options: dict[str, Any]) -> tuple[np.ndarray, Attributions]:
+    scores, n = graph.scores, len(graph.scores.targets)
     if "baselines" in options:
         at_once = min(options["internal_batch_size"], options["n_steps"]) * n
         starts = tuple(tensor.expand(n, -1, -1) for tensor in options["baselines"])

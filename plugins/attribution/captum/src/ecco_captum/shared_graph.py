@@ -24,15 +24,19 @@ class SharedGraph:
     Args:
         scores: the targets. Give the method `expanded` inputs and ``target=None``.
         rounded: take matrix products in bfloat16; what blocks add to stays in float32.
+        compared: the index of a target; only blocks are rounded then, and its gradients are found exactly, too.
 
     Attributes:
         values: scores ``(target,)`` of the last inputs it was called with, None before.
+        exact: gradients per stack ``(step, token, unit)`` of the target that is compared.
     """
 
-    def __init__(self, scores: ScoreModule, *, rounded: bool = False) -> None:
+    def __init__(self, scores: ScoreModule, *, rounded: bool = False, compared: int | None = None) -> None:
         self.scores = scores
         self.rounded = rounded
+        self.compared = compared
         self.values: torch.Tensor | None = None
+        self.exact: tuple[torch.Tensor, ...] = ()
 
     def expanded(self, tensors: tuple[torch.Tensor, ...]) -> tuple[torch.Tensor, ...]:
         """Return ``(1, token, unit)``, each, as one copy per target ``(target, token, unit)``, sharing memory."""
@@ -59,9 +63,14 @@ class SharedGraph:
         if not all(torch.equal(step, step[:, :1].expand_as(step)) for step in steps):
             raise EccoError("This Captum method changes each target's input in its own way; no graph can be shared.")
         # autocast keeps its copies of parameters, and of nothing else
-        scope = in_bfloat16(inputs[0].device.type) if self.rounded else _Constant()
-        with scope, sloped(self.scores.model):
-            values, gradients = self.scores.values_and_gradients(*(step[:, 0] for step in steps))
+        scope, at = in_bfloat16(inputs[0].device.type) if self.rounded else _Constant(), [step[:, 0] for step in steps]
+        with sloped(self.scores.model):
+            if self.rounded and self.compared is not None:
+                values, gradients, exact = self.scores.rounded_gradients(lambda: scope, self.compared, *at)
+                self.exact = tuple(part[0] for part in exact)
+            else:
+                with scope:
+                    values, gradients = self.scores.values_and_gradients(*at)
         self.values = values[-1]
         return tuple(g.transpose(0, 1).reshape(-1, *g.shape[2:]) for g in gradients)
 
