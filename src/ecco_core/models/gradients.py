@@ -85,9 +85,9 @@ def values_and_gradients(
         places, batch = piece[0], slice(piece[1].start, piece[1].stop)
         leaves = [tensor[batch].detach().clone().requires_grad_() for tensor in embeddings]
         given = [*leaves, *(tensor[batch] for tensor in around)]
-        more = {"known": [tensor[batch][:, places] for tensor in known]} if known else {}
+        more = {"known": [tensor[batch][:, places.to(tensor.device)] for tensor in known]} if known else {}
         done = run_part(given, places, split=True, **more)
-        values[batch, places] = done.scores.detach().to(values.dtype)
+        values[batch, places] = done.scores.detach().to(values)
         for which, of_stacks in _backward(done, leaves, torch.nonzero(wanted[places.cpu()])[:, 0]):
             for gradient, part in zip(gradients, of_stacks):
                 gradient[slots[places.cpu()[which]], batch] = part.to(gradient.dtype)
@@ -110,7 +110,7 @@ def _joined(
     joined = tuple(part.new_zeros(batch, n, part.shape[-1]) for part in pieces[0][2])
     for some, places, of_cuts in pieces:
         for whole, part in zip(joined, of_cuts):
-            whole[some, places] = part
+            whole[some, places.to(whole.device)] = part
     return joined
 
 

@@ -193,20 +193,21 @@ def _attribute(
     order = [target for target in order if (target.upto or target.position) >= _FEW_RANKS] or order
     middle = order[len(order) // 2]
     one = Within(ctx, scores.only([middle]), averaged=lambda same: same)  # before: a divergence is from the model's own
-    n_steps = options.get("n_steps", 0)
+    n_steps, told = options.get("n_steps", 0), any(note.startswith("bfloat16") for note in ctx.notes)
     if n_steps:
         value, attributions = _explained(SharedGraph(scores, rounded=True), explain_class, options)
         few = {**options, "n_steps": min(_FEW_STEPS, n_steps)}
-        both = [_explained(SharedGraph(one.scores, rounded=it), explain_class, few)[1] for it in (False, True)]
+        each = () if told else (False, True)
+        both = [_explained(SharedGraph(one.scores, rounded=rounded), explain_class, few)[1] for rounded in each]
     else:
         here = scores.targets.index(middle)
         graph = SharedGraph(scores, rounded=True, compared=here)
         value, attributions = _explained(graph, explain_class, options)
         explainer = explain_class(one.scores)
         explainer.gradient_func = lambda *_, **__: graph.exact
-        exactly = explainer.attribute(tuple(tensor.requires_grad_() for tensor in scores.inputs()), **options)
+        exactly = explainer.attribute(tuple(tensor.detach().requires_grad_() for tensor in scores.inputs()), **options)
         both = [tuple(part.detach() for part in exactly), tuple(part[here : here + 1] for part in attributions)]
-    if not any(note.startswith("bfloat16") for note in ctx.notes):
+    if not told:
         from scipy.stats import spearmanr
 
         exact, rough = (aggregate(one, each, how)[0][0] for each in both)
