@@ -208,15 +208,20 @@ def _attribute(
         exactly = explainer.attribute(tuple(tensor.detach().requires_grad_() for tensor in scores.inputs()), **options)
         both = [tuple(part.detach() for part in exactly), tuple(part[here : here + 1] for part in attributions)]
     if not told:
-        from scipy.stats import spearmanr
-
-        exact, rough = (aggregate(one, each, how)[0][0] for each in both)
-        seen = (exact != 0) | (rough != 0)  # of what comes after a target, both are 0
-        known = seen.sum() >= _FEW_RANKS and exact[seen].std() > 0 and rough[seen].std() > 0
-        ranks = f"{spearmanr(exact[seen], rough[seen]).statistic:.4f}" if known else "not known, too few scores differ"
         steps = f" at {few['n_steps']} steps" if n_steps else ""
+        ranks = _rank_correlation(*(aggregate(one, each, how)[0][0] for each in both))
         ctx.note(f"bfloat16: rank correlation with float32 {ranks}, of the target at {middle.position}{steps}")
     return value, attributions
+
+
+def _rank_correlation(exact: np.ndarray, rough: np.ndarray) -> str:
+    """Spearman's, of two arrays of scores ``(feature,)``."""
+    from scipy.stats import spearmanr
+
+    seen = (exact != 0) | (rough != 0)  # of what comes after a target, both are 0
+    if seen.sum() < _FEW_RANKS or not (exact[seen].std() > 0 and rough[seen].std() > 0):
+        return "not known, too few scores differ"
+    return f"{spearmanr(exact[seen], rough[seen]).statistic:.4f}"
 
 
 def _explained(graph: SharedGraph, explain_class: Any, options: dict[str, Any]) -> tuple[np.ndarray, Attributions]:

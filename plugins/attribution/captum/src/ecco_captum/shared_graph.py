@@ -62,8 +62,9 @@ class SharedGraph:
         steps = [tensor.reshape(-1, n, *tensor.shape[1:]) for tensor in inputs]
         if not all(torch.equal(step, step[:, :1].expand_as(step)) for step in steps):
             raise EccoError("This Captum method changes each target's input in its own way; no graph can be shared.")
+        at = [step[:, 0] for step in steps]
         # autocast keeps its copies of parameters, and of nothing else
-        scope, at = in_bfloat16(inputs[0].device.type) if self.rounded else _Constant(), [step[:, 0] for step in steps]
+        scope = in_bfloat16(inputs[0].device.type) if self.rounded else _Constant()
         with sloped(self.scores.model):
             if self.rounded and self.compared is not None:
                 values, gradients, exact = self.scores.rounded_gradients(lambda: scope, self.compared, *at)
